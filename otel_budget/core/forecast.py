@@ -10,13 +10,13 @@ from otel_budget.core.resources import RESOURCES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The share of cases in which what comes is meant to lie within an estimate's range. The measured
-#: share is in docs/forecast.md.
-RANGE_COVERAGE: Final = 0.8
-
 
 class Estimate(NamedTuple):
-    """An amount that is not known yet, never negative; ``low <= value <= high``, all finite."""
+    """An amount that is not known yet, never negative; ``low <= value <= high``, all finite.
+
+    The range is meant to hold what comes in four cases of five; docs/forecast.md has how often it
+    does.
+    """
 
     value: float
     low: float

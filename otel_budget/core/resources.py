@@ -60,6 +60,12 @@ class Resource(NamedTuple):
         return getattr(limits, self.threshold_key)
 
     @property
+    def noun(self) -> str:
+        """Its title within a sentence: ``tokens``, ``API calls``."""
+        acronym = self.title[:2].isupper()
+        return self.title if acronym else self.title[0].lower() + self.title[1:]
+
+    @property
     def flag(self) -> str:
         """The command line flag of its limit."""
         return f"--{self.limit_key.replace('_', '-')}"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.policy.bounds import bounds_from, stricter
 from otel_budget.policy.suggestion import (
-    LEAST_RUNS,
     SUGGESTED,
     EndedRun,
     Suggestion,
@@ -205,8 +204,3 @@ class Suggester:
             if limit != before:
                 self.changes.append(SuggestedChange(name, resource, before, limit, found))
         return limits
-
-
-def is_enough(runs: int) -> bool:
-    """Tell whether so many runs that ended well suggest anything."""
-    return runs >= LEAST_RUNS

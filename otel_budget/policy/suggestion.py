@@ -153,10 +153,10 @@ def suggestion(resource: str, runs: Iterable[EndedRun], threshold: float) -> Sug
     largest = good[-1] if good else None
     found = Suggestion(resource, len(good), len(cut), quantiles, largest, None, "")
     if len(good) < LEAST_RUNS:
-        few = f"{len(good)} {'run' if len(good) == 1 else 'runs'}"
-        return found._replace(
-            reason=f"{few} ended well and say what they used; it takes {LEAST_RUNS}"
-        )
+        few = f"{len(good)} runs ended well and say what they used"
+        if len(good) == 1:
+            few = "1 run ended well and says what it used"
+        return found._replace(reason=f"{few}; it takes {LEAST_RUNS}")
     if not largest:
         return found._replace(reason="no run that ended well used any")
     least, lifted = _needed(good, cut)

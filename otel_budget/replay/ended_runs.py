@@ -6,7 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.policy.suggestion import EndedRun, known_use, suggestion, workflow_of
+from otel_budget.policy.bounds import bound
+from otel_budget.policy.suggestion import (
+    SUGGESTED,
+    EndedRun,
+    known_use,
+    suggestion,
+    workflow_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,10 +70,10 @@ class Group:
     def cut_by(self, resource: str, limit: Number, threshold: float) -> Cut:
         """Return which of them a limit would have cut."""
         used = [(run.used[resource], run.ended_well) for run in self.runs if resource in run.used]
-        line = float(limit) * threshold
+        line = bound(resource, limit, threshold, SUGGESTED).warning_at
         return Cut(
             sum(well and amount >= limit for amount, well in used),
-            sum(well and float(amount) >= line for amount, well in used),
+            sum(well and amount >= line for amount, well in used),
             sum(amount >= limit for amount, _ in used),
             len(used),
         )

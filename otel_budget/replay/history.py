@@ -141,7 +141,7 @@ class PrometheusHistory:
         """
         if not (math.isfinite(begin) and math.isfinite(end) and begin < end):
             raise HistoryError(
-                f"the range from {begin:.3f} to {end:.3f} is empty: --from has to be before --to"
+                f"the range from {utc(begin)} to {utc(end)} is empty: --from has to be before --to"
             )
         self._settings, self._pause = settings, pause
         self._api = settings.url.rstrip("/") + "/api/v1/"

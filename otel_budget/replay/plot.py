@@ -90,7 +90,7 @@ def draw_frontier(path: Path, curves: Sequence[Curve]) -> None:
     _title(axes, f"What a limit keeps, and what it spends: {row.limit_key}")
     _words(axes, ((f"{last.runs:,} runs, {judged}", _TEXT),))
     axes.set(xlim=(0, _EDGE), ylim=(0, _EDGE))
-    axes.set_xlabel(f"{spent.title.lower()} spent, % of what was used without the limit")
+    axes.set_xlabel(f"{spent.noun} spent, % of what was used without the limit")
     axes.set_ylabel("resolved runs kept, %" if last.resolved else "runs not cut, %")
     axes.plot((0, _WHOLE), (0, _WHOLE), color=_GREY, linewidth=1, linestyle=(0, (2, 4)))
     axes.text(2, 3.2, "running only some of them, at random", rotation=45, color=_GREY, fontsize=9,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget.core.limits import DEFAULT_THRESHOLD
@@ -110,7 +111,7 @@ def _resource(row: Row) -> dict[str, Any]:
 
 
 def _number(value: Number) -> int | float | str:
-    return value if isinstance(value, int | float) else str(value)
+    return value if isinstance(value, int | float) else f"{value:f}"
 
 
 def as_yaml(advice: Sequence[Advice], *, by_workflow: bool) -> str:
@@ -150,7 +151,7 @@ def name_of(workflow: str, *, by_workflow: bool) -> str:
 def row_text(row: Row) -> str:
     """Say in one line what is proposed for a resource, why, and what it would have cut."""
     found, cut = row.suggestion, row.cut
-    title = RESOURCES[found.resource].title.lower()
+    title = RESOURCES[found.resource].noun
     if cut is None or found.proposed is None:
         return f"{title}: no limit is proposed: {found.reason}"
     cuts = f"{cut.ended_well:,} of {found.runs:,} that ended well, {cut.every:,} of {cut.known:,}"
@@ -170,4 +171,5 @@ def _largest(advice: Sequence[Advice]) -> dict[str, Number]:
 
 
 def _plain(limit: Number) -> str:
-    return f"{limit:.0f}" if limit == int(limit) else str(limit)
+    """Write a limit as YAML reads it as a number: without an exponent."""
+    return f"{limit:.0f}" if limit == int(limit) else f"{Decimal(str(limit)):f}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.core.limits import ResourceLimits
-from otel_budget.core.resources import RESOURCES
+from otel_budget.core.resources import FURTHER, RESOURCES
 from otel_budget.errors import InvalidValueError
 from otel_budget.replay.trace import TraceLine, Use
 from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
@@ -48,7 +48,7 @@ _TOKENS: Final = ("tokens", "input_tokens", "output_tokens")
 _UNSURE: Final = ("unknown_usage_calls", "unpriced_calls")
 USE_KEYS: Final = (
     *_TOKENS, "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "api_calls",
-    "api_call", "tool_calls", "cost_usd", "model", "provider", "outcome", "extras", "service_tier",
+    "api_call", *FURTHER, "cost_usd", "model", "provider", "outcome", "extras", "service_tier",
     *_UNSURE,
 )  # fmt: skip
 
@@ -256,7 +256,6 @@ def _calls(given: Mapping[str, Any]) -> int:
 
 def _counted(given: Mapping[str, Any], calls: int) -> OperationUsage:
     """Return what a run's process would count of it."""
-    tools = given.get("tool_calls")
     cost = given.get("cost_usd")
     if isinstance(cost, str):
         cost = _money("cost_usd", cost)
@@ -273,7 +272,7 @@ def _counted(given: Mapping[str, Any], calls: int) -> OperationUsage:
         outcome=given.get("outcome", "ok"),
         extras=given.get("extras"),
         service_tier=given.get("service_tier"),
-        further={} if tools is None else further_of(tool_calls=tools),
+        further=further_of(**{name: given[name] for name in FURTHER if name in given}),
     )
 
 

@@ -77,7 +77,7 @@ def _of(change: SuggestedChange) -> str:
 
 
 def _title(resource: str) -> str:
-    return RESOURCES[resource].title.lower()
+    return RESOURCES[resource].noun
 
 
 def _named(workflow: str) -> str:

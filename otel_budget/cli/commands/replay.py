@@ -35,13 +35,8 @@ examples:
 exit status: 0 whatever the verdicts; 1 for a source or a range that cannot be read; 2 for wrong
 usage, a configuration or a trace that is wrong, with file and line."""
 
-
 #: Parts of a range of time that a progress bar shows.
 _PARTS: Final = 1000
-
-
-#: How seldom cycles of garbage are looked for: lines make none, and it takes a tenth of the time.
-_COLLECT: Final = (100_000, 20, 20)
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:

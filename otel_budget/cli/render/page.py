@@ -87,7 +87,7 @@ def _remarks(runs: Sequence[ForeignRun]) -> list[str]:
         for name in (
             each for each in FURTHER if each in run.amounts
         ):  # the table has no room for them
-            said = f"{FURTHER[name].title.lower()}: {run.amounts[name]:,}"
+            said = f"{FURTHER[name].noun}: {run.amounts[name]:,}"
             lines += _wrapped(f"{run.session_id}: {said}")
         if run.at_least:
             lines += _wrapped(f"{run.session_id}: at least; some tokens are of an unknown type")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.core import verdict_json
 from otel_budget.core.resources import RESOURCES
-from otel_budget.policy.format import amount
+from otel_budget.policy.format import amount, rest_of
 from otel_budget.replay.changes import VerdictChange
 
 if TYPE_CHECKING:
@@ -114,15 +114,9 @@ def _doubts(summary: Summary) -> list[str]:
 
 
 def _forecast(found: ForecastAt) -> str:
-    calls, seconds = found.forecast
-    left = "calls not known" if calls is None else (
-        f"{calls.value:,.1f} calls left ({calls.low:,.1f} to {calls.high:,.1f})"
-    )  # fmt: skip
-    time = "time not known" if seconds is None else (
-        f"{seconds.value:,.0f} s ({seconds.low:,.0f} to {seconds.high:,.0f})"
-    )  # fmt: skip
-    at = f"{found.resource} at {found.share:.0%} of its limit"
-    return f"{_time(found.at)}  {found.session_id}: {at}: {left}, {time}"
+    left = rest_of(found.forecast) or "what is left cannot be told"
+    at = f"{found.share * 100:.12g}% of its limit on {RESOURCES[found.resource].noun} used"
+    return f"{_time(found.at)}  {found.session_id}: {at}: {left}"
 
 
 def _bar(share: float) -> str:

@@ -35,8 +35,8 @@ def frontier_tables(curves: Sequence[Curve]) -> Iterator[Table]:
         table = _table(curve.name)
         table.add_column(RESOURCES[curve.resource].limit_key, justify="right")
         table.add_column(f"resolved runs kept, of {judged:,}" if judged else "runs not cut")
-        table.add_column(f"{RESOURCES[curve.spent_in].title.lower()} spent")
-        table.add_column(f"{RESOURCES[other].title.lower()} spent", justify="right")
+        table.add_column(f"{RESOURCES[curve.spent_in].noun} spent")
+        table.add_column(f"{RESOURCES[other].noun} spent", justify="right")
         table.add_column(f"cut, of {curve.points[0][1].runs:,}", justify="right")
         table.add_column("by")
         for limit, point in curve.points:
@@ -87,7 +87,7 @@ def _sums(points: Sequence[Point]) -> Iterator[tuple[str, list[str]]]:
     for name in points[0].recorded:
         shares = [percent(point.spent_shares.get(name)) for point in points]
         used = [short_amount(name, point.used[name]) for point in points]
-        title = RESOURCES[name].title.lower()
+        title = RESOURCES[name].noun
         cells = [f"{one}, {share}" for one, share in zip(used, shares, strict=True)]
         yield f"{title} used, of all", cells
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from otel_budget.cli.main import main
 from otel_budget.config.load import load
+from otel_budget.core.quantities import Number
 from otel_budget.policy.suggestion import EndedRun
 from otel_budget.replay.ended_runs import Group
-from otel_budget.replay.suggest import advise, as_yaml
+from otel_budget.replay.suggest import advise, as_json, as_yaml
 from otel_budget.sidecar.factory import ceilings_in, suggesting_in
 
 Line = dict[str, Any]
@@ -136,6 +138,33 @@ def test_a_name_that_a_server_gives_cannot_leave_its_comment() -> None:
     group.add(EndedRun({"tokens": 5}, ended_well=True), "completed")
     text = as_yaml(advise({"a\nresource_limits: {max_tokens: 1}": group}, {}), by_workflow=True)
     assert all(line.startswith("#") for line in text.splitlines())
+
+
+def test_a_limit_would_have_warned_the_runs_that_come_to_the_line_that_the_policy_draws() -> None:
+    group = Group()
+    group.add(EndedRun({"tokens": 55}, ended_well=True), "completed")
+    group.add(EndedRun({"tokens": 54}, ended_well=True), "completed")
+    assert group.cut_by("tokens", 100, 0.55).warned == 1  # 0.55 x 100 is above 55, as floats go
+
+
+def test_a_limit_in_the_section_is_a_number_however_small_it_is() -> None:
+    group = Group()
+    for _ in range(10):
+        used: dict[str, Number] = {"duration": 8e-6, "cost": Decimal("8e-8")}
+        group.add(EndedRun(used, ended_well=True), "completed")
+    advice = advise({"": group}, {})
+    section = yaml.safe_load(as_yaml(advice, by_workflow=False))
+    assert section == {"resource_limits": {"max_duration_seconds": 1e-5, "max_cost_usd": 1e-7}}
+    (told,) = json.loads(as_json(advice, by_workflow=False, open_runs=0))["groups"]
+    assert told["resources"]["cost"]["proposed"] == "0.0000001"
+
+
+def test_resources_are_named_in_a_sentence_as_people_write_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = suggested(capsys, "--traces", trace(tmp_path, *good(1)))
+    assert "  API calls: no limit is proposed: 1 run ended well and says what it used; it" in out
+    assert "  time: no limit is proposed: 1 run ended" in out
 
 
 def test_the_warning_thresholds_of_a_file_count(
