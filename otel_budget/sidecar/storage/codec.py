@@ -58,7 +58,7 @@ _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 def to_json(run: RunTotals) -> str:
     """Return the run as JSON; money is a string."""
     text, pace = _ENCODE(_dump(run)), pace_text(run)
-    return f'{text[:-1]},"pace":{pace}}}' if pace else text
+    return f'{text[:-1]},"pace":{pace}}}'
 
 
 def from_json(text: str) -> RunTotals:
@@ -151,7 +151,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
     for key, target, first_at in data.get("first_at", ()):
         run.processes[key].target_series[target].first_at = load_real(first_at)
     run.find_alive()
-    run.pace = load_pace(data.get("pace"), run)
+    run.pace = load_pace(data, run)
     return run
 
 

@@ -13,6 +13,8 @@ from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.freshness import StoredPace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_budget.ledger.run import RunTotals
 
 #: Seconds of a run after which its pace is written anew: as most are scraped every so often.
@@ -23,25 +25,28 @@ _ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def pace_text(run: RunTotals) -> str:
-    """Return the pace as JSON: as of now, or of a moment ago; empty of a run without calls."""
+    """Return the pace as JSON: as of now, or of a moment ago; null of one without calls."""
     pace, stored = run.pace, run.stored_pace
     if stored is not None and stored.pace is pace:
         at = run.sampled_at or 0.0
         if at - stored.at < _EVERY or pace.calls == stored.calls:
             return stored.text
     if not pace.calls:
-        return ""
+        return "null"
     text = _ENCODE(_shortened(pace.state()))
     run.stored_pace = StoredPace(pace, pace.calls, run.sampled_at or 0.0, text)
     return text
 
 
-def load_pace(state: Any, run: RunTotals) -> CallPace:
+def load_pace(row: Mapping[str, Any], run: RunTotals) -> CallPace:
     """Return the pace in a row; of a row without one, or with none that can be read, a new one.
 
     It begins with what the run has used: no total hangs on it, and a forecast is wide at first.
     """
-    if state is not None:
+    if "pace" in row:
+        state = row["pace"]
+        if state is None:
+            return CallPace()
         try:
             return CallPace.from_state(state)
         except (ValueError, TypeError, ArithmeticError, LookupError):
