@@ -1,4 +1,4 @@
-"""The recorded runs as a trace (docs/design.md, section 5): ``python -m evaluation.traces > FILE``.
+"""The recorded runs as a trace (docs/replay.md): ``python -m evaluation.traces > FILE``.
 
 Each run begins some time after the one before it, so that several are on their way at once; their
 lines stand in the order of time. When a run began before its first answer is not recorded: it is
@@ -7,6 +7,7 @@ taken to be a second. Costs are in US dollars, by ``runs.MODEL``'s price.
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import json
 import sys
@@ -71,8 +72,11 @@ def _of_run(
     yield {"t": at, **named, "end": "completed", **judged}
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write the trace of all recorded runs of mini-swe-agent to standard output."""
+    argparse.ArgumentParser(prog="python -m evaluation.traces", description=__doc__).parse_args(
+        arguments
+    )
     for line in trace(mini_swe_runs()):
         sys.stdout.write(json.dumps(line) + "\n")
     return 0

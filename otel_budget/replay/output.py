@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from otel_budget.core import forecast_json
 from otel_budget.replay.changes import VerdictChange
+from otel_budget.replay.json_numbers import number
 from otel_budget.replay.summary import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.quantities import Number
     from otel_budget.replay.changes import ForecastAt, Found
-    from otel_budget.replay.summary import Summary
+    from otel_budget.replay.json_numbers import number
+from otel_budget.replay.summary import Summary
 
 
 def found_line(found: Found, **more: str) -> str:
@@ -48,7 +49,7 @@ def _change(change: VerdictChange) -> dict[str, Any]:
         "status": str(verdict.status),
         "reason": str(verdict.reason),
         "limit_from": verdict.limit_from,
-        "used": {name: _number(state.used) for name, state in verdict.resources.items()},
+        "used": {name: number(state.used) for name, state in verdict.resources.items()},
         "budgets": [dict(budget) for budget in verdict.budgets],
     }
 
@@ -65,8 +66,3 @@ def _forecast(found: ForecastAt) -> dict[str, Any]:
             **{key: told[key] for key in keys},
         },
     }
-
-
-def _number(amount: Number) -> int | float:
-    """Return an amount as a number; seconds and money without what floats make up."""
-    return amount if isinstance(amount, int) else round(float(amount), 9)

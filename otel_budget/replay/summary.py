@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otel_budget.core.resources import COUNTED, ZERO
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.replay.frontier import Tally
+from otel_budget.replay.json_numbers import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -135,10 +136,10 @@ def as_json(summary: Summary, *, keep_going: bool) -> dict[str, Any]:
             "cut": point.resolved - point.resolved_kept,
         },
         "keep_going": keep_going,
-        "used": _numbers(point.used),
-        "recorded": _numbers(point.recorded),
-        "saved": _numbers(saved),
-        "overshoot": _numbers({name: overshoot.get(name, ZERO[name]) for name in point.used}),
+        "used": numbers(point.used),
+        "recorded": numbers(point.recorded),
+        "saved": numbers(saved),
+        "overshoot": numbers({name: overshoot.get(name, ZERO[name]) for name in point.used}),
         "unknown_usage_calls": summary.unknown_usage_calls,
         "unpriced_calls": summary.unpriced_calls,
         "from": summary.began_at,
@@ -149,7 +150,3 @@ def as_json(summary: Summary, *, keep_going: bool) -> dict[str, Any]:
         "dropped": dict(summary.dropped),
         "policy_revision": summary.revision,
     }
-
-
-def _numbers(amounts: Mapping[str, Number]) -> dict[str, int | float]:
-    return {n: a if isinstance(a, int) else round(float(a), 9) for n, a in amounts.items()}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from otel_budget.replay.json_numbers import number, numbers
 
-    from otel_budget.core.quantities import Number
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_budget.replay.comparison import Pair
     from otel_budget.replay.frontier import Curve, Outcome, Point
     from otel_budget.replay.limit_range import LimitRange
@@ -18,7 +19,7 @@ def frontier_lines(curves: Sequence[Curve], swept: LimitRange) -> list[str]:
     """Return a line of JSON for each limit of each policy."""
     return [
         _line({"frontier": {
-            "config": curve.name, "limit_key": swept.limit_key, "limit": _number(limit),
+            "config": curve.name, "limit_key": swept.limit_key, "limit": number(limit),
             **_point(point),
         }})
         for curve in curves for limit, point in curve.points
@@ -29,7 +30,7 @@ def sweep_line(curves: Sequence[Curve], swept: LimitRange, still_open: int) -> s
     """Return the summary of a sweep as a line of JSON."""
     return _line({"summary": {
         "limit_key": swept.limit_key,
-        "limits": [_number(limit) for limit in swept.limits],
+        "limits": [number(limit) for limit in swept.limits],
         "configs": [curve.name for curve in curves],
         "runs": curves[0].points[0][1].runs,
         "open": still_open,
@@ -58,8 +59,8 @@ def _point(point: Point) -> dict[str, Any]:
             "cut": point.resolved - point.resolved_kept,
             "kept_share": _share(point.kept_share),
         },
-        "used": _numbers(point.used),
-        "recorded": _numbers(point.recorded),
+        "used": numbers(point.used),
+        "recorded": numbers(point.recorded),
         "spent_share": {name: _share(share) for name, share in point.spent_shares.items()},
     }
 
@@ -71,20 +72,11 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         if stop is None
         else {"action": "stop", "t": stop.at, "reason": stop.reason, "limit_from": stop.limit_from}
     )
-    return {**verdict, "used": _numbers(outcome.used)}
+    return {**verdict, "used": numbers(outcome.used)}
 
 
 def _share(share: float | None) -> float | None:
     return None if share is None else round(share, 6)
-
-
-def _numbers(amounts: Mapping[str, Number]) -> dict[str, int | float]:
-    return {name: _number(amount) for name, amount in amounts.items()}
-
-
-def _number(amount: Number) -> int | float:
-    """Return an amount as a number; seconds and money without what floats make up."""
-    return amount if isinstance(amount, int) else round(float(amount), 9)
 
 
 def _line(data: dict[str, Any]) -> str:

@@ -71,10 +71,10 @@ def _runs(summary: Summary) -> str:
 def _stops(summary: Summary) -> str:
     if not summary.stopped:
         return "none of them would have been told to stop"
-    by = "; ".join(_counts(summary.stopped_by.get(key, {})) for key in ("reason", "limit_from"))
+    reasons, origins = (_counts(summary.stopped_by[key]) for key in ("reason", "limit_from"))
     cut = summary.point.cut
     before = "" if cut == summary.stopped else f", {cut:,} before their end"
-    return f"told to stop: {summary.stopped:,}{before} ({by})"
+    return f"told to stop: {summary.stopped:,}{before} ({reasons}; by the limit of {origins})"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

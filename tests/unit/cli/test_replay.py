@@ -100,7 +100,7 @@ def test_a_report_for_people_says_stops_and_sums(
     assert main(["replay", "--config", config, "--traces", path]) == 0
     out = capsys.readouterr().out
     assert "2.0 s  r1 [session]: tokens at 120.0% (120 of 100): stop" in out
-    assert "told to stop: 1 (limit_exceeded 1; session 1)" in out
+    assert "told to stop: 1 (limit_exceeded 1; by the limit of session 1)" in out
     assert "66.6% used: 120 of 180, 60 saved" in out.replace("66.7%", "66.6%")
     assert "resolved runs kept: 0 of 1" in out
 

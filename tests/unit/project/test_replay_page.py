@@ -1,5 +1,6 @@
 """docs/replay.md: its examples are run, and its tables have the keys that there are."""
 
+import json
 import re
 from pathlib import Path
 
@@ -38,6 +39,23 @@ def test_an_example_prints_what_the_page_says(
     if printed[-1] == "…":
         del printed[-1], out[-1]
     assert out == printed
+
+
+def test_the_tables_have_the_keys_of_a_summary_and_of_a_limit_of_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, trace = tmp_path / "policy.yaml", tmp_path / "runs.jsonl"
+    policy.write_text(blocks("yaml")[0])
+    trace.write_text(blocks("jsonl")[0])
+    command = ["replay", "--config", str(policy), "--traces", str(trace), "--json"]
+    assert main(command) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]
+    assert summary.keys() <= keys_after("**The summary**, last")
+    assert main([*command, "--sweep", "max_tokens=50k..200k/2"]) == 0
+    first, *_, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["frontier"].keys() <= keys_after("and then a summary with")
+    said = PAGE.split("and then a summary with", 1)[1].split(":\n", 1)[0]
+    assert last["summary"].keys() == set(re.findall(r"`(\w+)`", said))
 
 
 def test_the_tables_have_the_keys_that_a_trace_may_have() -> None:
