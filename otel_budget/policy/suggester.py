@@ -2,18 +2,22 @@
 
 Nothing here grows without end: of each workflow the newest hundred runs that ended well are known,
 and the newest hundred that a suggestion cut; of workflows the two hundred of which a run ended
-last. Cut ones that are older than every run that ended well say nothing any more. What is suggested
-is worked out when a run ends, never when one is judged.
+last, where names that nothing is suggested for yet take no more than half of the room from others.
+What is older than all that is known of a full kind is not taken in again. Cut ones that are older
+than every run that ended well say nothing any more. What is suggested is worked out when a run
+ends, never when one is judged.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.policy.bounds import bounds_from, stricter
 from otel_budget.policy.suggestion import (
+    LEAST_RUNS,
     SUGGESTED,
     EndedRun,
     Suggestion,
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 RUNS_MOST: Final = 100
 WORKFLOWS_MOST: Final = 200
 
+_NO_ROOM: Final = f"runs of {WORKFLOWS_MOST} other workflows ended later: no more are known"
+
 RunKey = tuple[str, float | None]
 """Session id and start."""
 
@@ -42,7 +48,7 @@ class PastRun(NamedTuple):
     session_id: str
     started_at: float | None
     at: float
-    """Unix time at which it was found to be over."""
+    """Unix time at which it ended, as far as that is known: always the same of one end."""
     run: EndedRun
 
     @property
@@ -64,27 +70,40 @@ class SuggestedChange(NamedTuple):
 
 
 class _Workflow:
-    """What is known of one workflow; of the same kind, the newest is last."""
+    """What is known of one workflow."""
 
-    __slots__ = ("cut", "good", "limits")
+    __slots__ = ("cut", "good", "limits", "newest_at")
 
     def __init__(self) -> None:
         self.good: dict[RunKey, PastRun] = {}
         self.cut: dict[RunKey, PastRun] = {}
         self.limits: Mapping[str, Number] = {}
         """What is suggested."""
+        self.newest_at = -math.inf
+        """When the newest of its runs ended."""
+
+    def has_newer(self, past_run: PastRun) -> bool:
+        """Tell whether it is full of runs that ended no earlier than one that is not known."""
+        kind = self._kind(past_run)
+        return len(kind) >= RUNS_MOST and past_run.at <= min(one.at for one in kind.values())
 
     def take(self, past_run: PastRun) -> list[PastRun]:
         """Take in a run; return those that are not known any more."""
         self.leave(past_run.key)
-        kind = self.good if past_run.run.ended_well else self.cut
+        kind = self._kind(past_run)
         kind[past_run.key] = past_run
-        gone = [each.pop(next(iter(each))) for each in (self.good, self.cut) if _is_full(each)]
+        self.newest_at = max(self.newest_at, past_run.at)
+        gone = []
+        if len(kind) > RUNS_MOST:
+            gone.append(kind.pop(min(kind, key=lambda key: kind[key].at)))
         if len(self.good) == RUNS_MOST:
-            oldest = next(iter(self.good.values())).at
+            oldest = min(one.at for one in self.good.values())
             old = [key for key, one in self.cut.items() if one.at < oldest]
             gone += [self.cut.pop(key) for key in old]
         return gone
+
+    def _kind(self, past_run: PastRun) -> dict[RunKey, PastRun]:
+        return self.good if past_run.run.ended_well else self.cut
 
     def leave(self, key: RunKey) -> None:
         """Forget a run, if it is known."""
@@ -98,17 +117,12 @@ class _Workflow:
         yield from self.cut.values()
 
 
-def _is_full(kind: Mapping[RunKey, PastRun]) -> bool:
-    return len(kind) > RUNS_MOST
-
-
 class Suggester:
     """Takes in runs that are over, and gives the rules with what is suggested by them."""
 
     def __init__(self, past_runs: Iterable[PastRun] = ()) -> None:
         """Begin with what is known of runs that ended before, in any order."""
         self._workflows: dict[str, _Workflow] = {}
-        """That of which a run ended last is last."""
         self._base: Rules | None = None
         self._rules: Rules | None = None
         self._known: dict[RunKey, PastRun] = {}
@@ -136,7 +150,8 @@ class Suggester:
         gone: list[PastRun] = []
         touched: dict[str, None] = {}
         for past_run in past_runs:
-            if past_run.run.ended_well or past_run.run.cut:
+            says_something = past_run.run.ended_well or past_run.run.cut
+            if says_something and not self._is_outdated(past_run):
                 gone += self._note(past_run)
                 touched[past_run.workflow] = None
         self._work_out(touched)
@@ -151,19 +166,51 @@ class Suggester:
         """All that is known."""
         return list(self._known.values())
 
+    def _is_outdated(self, past_run: PastRun) -> bool:
+        """Tell whether a run had to make room for what ended later, or would at once.
+
+        It is shown, and so judged, long after its end.
+        """
+        if past_run.key in self._known:
+            return False
+        workflow = self._workflows.get(past_run.workflow)
+        if workflow is not None:
+            return workflow.has_newer(past_run)
+        if len(self._workflows) < WORKFLOWS_MOST:
+            return False
+        return past_run.at <= self._workflows[self._next_to_go()].newest_at
+
+    def _next_to_go(self) -> str:
+        """Return the workflow that makes room.
+
+        Names that are made up, or another one for each run, leave half of the room to those that
+        something can be suggested for.
+        """
+        new = [name for name, one in self._workflows.items() if len(one.good) < LEAST_RUNS]
+        among = new if len(new) > WORKFLOWS_MOST // 2 else self._workflows
+        return min(among, key=lambda name: self._workflows[name].newest_at)
+
     def _note(self, past_run: PastRun) -> list[PastRun]:
         before = self._known.get(past_run.key)
         if before is not None and before.workflow != past_run.workflow:
             self._workflows[before.workflow].leave(past_run.key)
-        workflow = self._workflows.pop(past_run.workflow, None) or _Workflow()
-        self._workflows[past_run.workflow] = workflow
+        workflow = self._workflows.setdefault(past_run.workflow, _Workflow())
         self._known[past_run.key] = past_run
         gone = workflow.take(past_run)
         if len(self._workflows) > WORKFLOWS_MOST:
-            gone += self._workflows.pop(next(iter(self._workflows))).past_runs
+            gone += self._make_room()
         for one in gone:
             del self._known[one.key]
         return gone
+
+    def _make_room(self) -> Iterator[PastRun]:
+        """Forget a workflow; return its runs. Note what is not suggested any more."""
+        name = self._next_to_go()
+        gone = self._workflows.pop(name)
+        for resource, limit in gone.limits.items():
+            nothing = Suggestion(resource, 0, 0, {}, None, None, _NO_ROOM)
+            self.changes.append(SuggestedChange(name, resource, limit, None, nothing))
+        return gone.past_runs
 
     def _work_out(self, names: Collection[str]) -> None:
         """Work out what is suggested for some workflows."""

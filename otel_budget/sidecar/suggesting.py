@@ -101,7 +101,9 @@ class SuggestedLimits:
         known = self.suggester.past_run((run.session_id, run.started_at))
         if known is not None and _counted(known.run) == _counted(ended):
             return None  # as it is at each renewal of its lease
-        return PastRun(workflow_of(run.attributes), run.session_id, run.started_at, now, ended)
+        ended_at = run.vanished_at if run.ended_at is None else run.ended_at
+        at = now if ended_at is None else min(ended_at, now)
+        return PastRun(workflow_of(run.attributes), run.session_id, run.started_at, at, ended)
 
     def all_unstored(self) -> None:
         """Take note that nothing of it is on disk."""

@@ -104,9 +104,14 @@ def owner_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     found = {}
     for name in OWNER_LABELS:
         value = labels.get(_EXPORTED + name) or labels.get(name)
-        if value and len(value) <= _LABEL_LENGTH:
+        if value and len(value) <= _LABEL_LENGTH and _is_writable(value):
             found[name] = value
     return shared_labels(found)
+
+
+def _is_writable(value: str) -> bool:
+    """Tell whether UTF-8 can hold it: escaped in JSON comes what would fail every page later on."""
+    return value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 @dataclass(slots=True)

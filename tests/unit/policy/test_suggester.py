@@ -93,10 +93,38 @@ def test_the_newest_runs_of_the_newest_workflows_are_known_and_no_more() -> None
     gone = suggester.take(past_run(n, 1000 + n) for n in range(RUNS_MOST + 5))
     assert [one.session_id for one in gone] == [f"nightly-{n}" for n in range(5)]
     assert suggester.runs == {"nightly": RUNS_MOST}
-    gone = suggester.take(past_run(500 + n, 1000, f"w{n}") for n in range(WORKFLOWS_MOST))
-    assert len(gone) == RUNS_MOST
-    assert len(suggester.past_runs) == WORKFLOWS_MOST
-    assert limit(suggester.rules(BASE)) == (MOST, "sidecar")
+    known = suggester.past_runs
+    for number in range(5):  # as they are judged again
+        assert suggester.take([past_run(number, 1000 + number)]) == []
+    assert suggester.past_runs == known
+
+
+def test_names_that_nothing_is_suggested_for_take_no_more_than_half_of_the_room() -> None:
+    suggester = Suggester()
+    suggester.rules(BASE)
+    suggester.take(past_run(n, 1000) for n in range(10))
+    suggester.take(past_run(500 + n, 1000, f"job-{n}") for n in range(10 * WORKFLOWS_MOST))
+    assert len(suggester.runs) == WORKFLOWS_MOST
+    assert limit(suggester.rules(BASE)) == (1300, "suggested")
+
+
+def test_a_workflow_that_makes_room_for_others_is_said_to_have_no_suggestion_any_more() -> None:
+    suggester = Suggester()
+    suggester.rules(BASE)
+    for workflow in range(WORKFLOWS_MOST):
+        suggester.take(past_run(10 * workflow + n, 1000, f"w{workflow}") for n in range(10))
+    suggester.changes.clear()
+    suggester.take([past_run(1, 1000, "older")])
+    assert suggester.changes == []
+    gone = suggester.take([past_run(9999, 1000, "newer")])
+    assert [one.session_id for one in gone] == [f"w0-{n}" for n in range(10)]
+    (change,) = suggester.changes
+    assert (change.workflow, change.before, change.limit) == ("w0", 1300, None)
+    assert change.suggestion.reason == "runs of 200 other workflows ended later: no more are known"
+    assert limit(suggester.rules(BASE), "w0") == (MOST, "sidecar")
+    assert "w0" not in suggester.limits
+    assert suggester.take([past_run(1, 1000, "w0")]) == []
+    assert len(suggester.runs) == WORKFLOWS_MOST
 
 
 def test_cut_runs_older_than_all_that_ended_well_say_nothing_any_more() -> None:

@@ -197,3 +197,17 @@ def test_an_operators_ceiling_replaces_a_suggestion(tmp_path: Path) -> None:
     state = verdict(parts, "next").resources[semconv.TOKENS]
     assert (state.limit, state.limit_from) == (5000, "operator")
     parts.storage.close()
+
+
+def test_ended_runs_that_are_shown_for_long_do_not_take_the_place_of_newer_ones(
+    tmp_path: Path,
+) -> None:
+    parts = sidecar(tmp_path, rules=ON)
+    old = [run(f"old-{n}", 50_000, semconv.COMPLETED) for n in range(120)]
+    step(parts, *old)
+    new = [run(f"new-{n}", 1000, semconv.COMPLETED) for n in range(100)]
+    for _ in range(3):
+        step(parts, *old, *new, run("next", 1400))
+        assert decided(parts, "next")[2:] == ("suggested", 1300)
+        parts.clock.advance(LEASE)
+    parts.storage.close()
