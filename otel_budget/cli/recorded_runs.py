@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add what says where runs come from."""
     command.add_argument(
-        "--traces", metavar="FILE", nargs="+",
+        "--traces", metavar="FILE", nargs="+", action="extend",
         help="JSON lines of what runs used; several are merged by time; - is standard input, .gz "
         "is unpacked",
     )  # fmt: skip

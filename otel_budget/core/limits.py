@@ -105,7 +105,7 @@ class ResourceLimits:
         validation.choice("on_unknown_usage", self.on_unknown_usage, (IGNORE, ESTIMATE, STOP))
 
     @classmethod
-    def only(cls, **limits: Any) -> ResourceLimits:
+    def only(cls, /, **limits: Any) -> ResourceLimits:
         """Limit what is given, by the field names, and nothing else.
 
         Thresholds and what is no limit take the defaults. Raises InvalidValueError as

@@ -83,8 +83,9 @@ class Replay:
         self._ledger.adds_restarts = rules.adds_restarts
         self._runs: dict[str, TracedRun] = {}
         self._begun = self._closed = 0
-        self._due: list[tuple[float, int, TracedRun]] = []
-        """When runs are to be judged although nothing is heard of them."""
+        self._due: list[tuple[float, int, str]] = []
+        """When runs are to be judged although nothing is heard of them: number and session id. Not
+        the run, which may be over long before."""
         self._stricter: dict[tuple[bool, bool], Rules] = {}
         self._stricter_than: Rules | None = None
         """What these were made of."""
@@ -210,7 +211,7 @@ class Replay:
         if due_at < run.queued_at or run.queued_at <= now + _ROUNDED:
             run.queued_at = due_at
             if due_at < _LEASE * 1e-6:
-                heapq.heappush(self._due, (due_at, run.number, run))
+                heapq.heappush(self._due, (due_at, run.number, run.session_id))
 
     def _said(self, run: JudgedRun, verdict: Verdict, now: float) -> VerdictChange | None:
         what = said(verdict)
@@ -225,11 +226,21 @@ class Replay:
         """Return the runs, by number, whose verdict does not stand, though nothing was heard."""
         queue, found = self._due, dict[int, TracedRun]()
         while queue and queue[0][0] <= now + _ROUNDED:
-            _, number, run = heapq.heappop(queue)
-            is_open = self._runs.get(run.session_id) is run
-            if is_open and (run.stop is None or self._keep_going):
+            _, number, session_id = heapq.heappop(queue)
+            run = self._runs.get(session_id)
+            if run is None or run.number != number:
+                continue  # it is over; another one may have its id
+            if run.stop is None or self._keep_going:
                 found[number] = run
         return found
+
+    def _forget_due(self) -> None:
+        """Drop the times at which runs that are over would have been judged, once they are most."""
+        runs = self._runs
+        if len(self._due) > 2 * len(runs) + _FORGET_EVERY:
+            numbers = {run.number for run in runs.values()}
+            self._due = [entry for entry in self._due if entry[1] in numbers]
+            heapq.heapify(self._due)
 
     def _rules_for(self, run: TracedRun) -> Rules:
         """Return the rules, with what a run does by its own limits for calls of unknown use."""
@@ -256,6 +267,7 @@ class Replay:
         if self._rules.suggesting is not None:
             self._suggest_by(run, totals, state, line)
         del self._runs[run.session_id]
+        self._forget_due()
         if self._ledger.adds_restarts:
             self._keep_for_next(run, state, line)
         else:

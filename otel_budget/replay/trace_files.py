@@ -44,8 +44,11 @@ def read_traces(
 
     paths: ``-`` is standard input; what ends with ``.gz`` is unpacked. on_read: is told now and
     then how many more bytes of the files were read. Raises InvalidValueError with file and line,
-    also where there is no line at all.
+    also where there is no line at all, or standard input is to be read twice.
     """
+    if list(paths).count(STDIN) > 1:
+        sentence = "is named twice, and can be read once"
+        raise InvalidValueError("", None, "", where=_name(STDIN), sentence=sentence)
     each = [in_order(_lines(path, prices, on_read)) for path in paths]
     some = False
     for line in each[0] if len(each) == 1 else heapq.merge(*each, key=attrgetter("at")):

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 LINE_MOST: Final = 65_536
 #: Unix seconds of the years 1 to 9999: milliseconds are beyond them.
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
+_DAY: Final = 86_400
 _RFC_3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d{1,30})?(?:[Zz]|[+-]\d\d:\d\d))", re.ASCII
 )
 _TIME_ALLOWED: Final = "Unix seconds of the years 1 to 9999, or RFC 3339 with an offset"
 _MONEY: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?")
@@ -170,12 +171,16 @@ def _time(value: object) -> float:
     """Return Unix seconds."""
     if type(value) in (int, float) and _FIRST <= value <= _LAST:  # type: ignore[operator] # a number
         return float(value)  # type: ignore[arg-type] # the same
-    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+    if isinstance(value, str) and (match := _RFC_3339.fullmatch(value)):
+        minute, second, rest = match.groups()
+        leaps = second == "60"  # at the end of a day in UTC; Unix time has it as the next second
+        text = f"{minute}{'59' if leaps else second}{rest}".upper()
         try:
-            moment = datetime.fromisoformat(value.upper())
-            return moment.timestamp()
+            seconds = datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError) as exc:
             raise InvalidValueError("t", value, _TIME_ALLOWED) from exc
+        if not leaps or seconds % _DAY >= _DAY - 1:
+            return seconds + leaps
     raise InvalidValueError("t", value, _TIME_ALLOWED)
 
 

@@ -220,3 +220,14 @@ def test_a_share_is_above_0_and_at_most_1(
         main(["replay", "--config", config, "--traces", path, "--forecast-at", shares])
     assert caught.value.code == 2
     assert "above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_traces_may_be_named_one_flag_each(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None of them is left out."""
+    other = [{**line, "session_id": "r2"} for line in LINES]
+    files = [trace(tmp_path / "1.jsonl", LINES), trace(tmp_path / "2.jsonl", other)]
+    flags = [part for file in files for part in ("--traces", file)]
+    assert main(["replay", "--config", config, *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["runs"] == 2

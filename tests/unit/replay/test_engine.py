@@ -1,5 +1,6 @@
 """Verdicts on what a trace says, as a sidecar would have given them."""
 
+import gc
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.replay.changes import ForecastAt, VerdictChange
 from otel_budget.replay.engine import Replay
+from otel_budget.replay.judged_run import TracedRun
 from otel_budget.replay.trace import TraceLine, Use
 
 ANY = Rules()
@@ -209,3 +211,25 @@ def test_more_than_can_be_counted_is_refused_with_its_line() -> None:
     replay = Replay(ANY)
     with pytest.raises(InvalidValueError, match=r"t:2\.0.*add up to more than 2\^53"):
         told(replay, [start(0.0), use(1.0, 2**53), use(2.0, 1)])
+
+
+def test_a_run_that_is_over_is_forgotten_though_its_time_was_limited() -> None:
+    """Long before its limit: what is kept until then would be most of a long trace."""
+    replay = Replay(Rules(ceilings=bounds_from({"duration": 1e6}, {}, "sidecar")))
+    for number in range(3000):
+        replay.take(start(number, "r1"))
+        replay.take(end(number, "r1"))
+    gc.collect()
+    assert sum(isinstance(thing, TracedRun) for thing in gc.get_objects()) < 10
+    assert len(replay._due) < 2000
+
+
+def test_the_limit_of_a_run_does_not_hold_for_the_next_one_of_its_id() -> None:
+    """The first one was over before its time was."""
+    lines = [start(0.0, max_duration_seconds=10), end(1.0), start(2.0, max_duration_seconds=100)]
+    changes = told(Replay(ANY), [*lines, start(50.0, "r2"), start(90.0, "r3")])
+    assert [change[:3] for change in changes if change[1] == "r1"] == [
+        (0.0, "r1", "continue"),
+        (2.0, "r1", "continue"),
+        (90.0, "r1", "continue"),
+    ]

@@ -6,7 +6,8 @@ import pytest
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.replay.trace import TraceLine
-from otel_budget.replay.trace_files import in_order
+from otel_budget.replay.trace_files import STDIN, in_order, read_traces
+from otel_budget.sdk.pricing.prices import prices_of
 
 
 def lines(*times: float) -> list[TraceLine]:
@@ -44,3 +45,9 @@ def test_no_more_is_held_than_a_second_of_lines() -> None:
     first = next(iter(in_order(each())))
     assert first.at == 0
     assert len(read) == 3
+
+
+def test_standard_input_is_not_read_twice() -> None:
+    """Half of its lines would come by each."""
+    with pytest.raises(InvalidValueError, match="standard input: is named twice"):
+        next(read_traces([STDIN, "other.jsonl", STDIN], prices_of(None)))
