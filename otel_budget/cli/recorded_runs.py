@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from otel_budget.replay.trace import TraceLine
+
+#: Parts of a range of time that a progress bar shows.
+_PARTS: Final = 1000
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -59,3 +63,21 @@ def lines(traces: Sequence[str], title: str) -> Iterator[TraceLine]:
 
     with progress_bar(title, size_of(traces)) as on_read:
         yield from read_traces(traces, prices_of(None), on_read)
+
+
+@contextmanager
+def range_bar(title: str) -> Iterator[Callable[[float], None]]:
+    """Yield what takes which share of a range of time was read, from 0 to 1, under a bar."""
+    from otel_budget.cli.render.progress import progress_bar
+
+    done = 0
+    with progress_bar(title, _PARTS) as advance:
+
+        def on_read(share: float) -> None:
+            nonlocal done
+            parts = int(share * _PARTS)
+            if parts > done:
+                advance(parts - done)
+                done = parts
+
+        yield on_read

@@ -36,6 +36,8 @@ _MARKERS: Final = ("o", "s")
 #: So far apart, in per cent of the axes, are points whose limits are written beside them.
 _APART: Final = 8.0
 _MODE: Final = 0o644
+#: Characters of a policy's name for which there is room.
+_NAME_LONGEST: Final = 34
 #: Everything is in per cent; an axis is a little longer, so that the last mark is seen whole.
 _WHOLE, _EDGE = 100.0, 103.0
 
@@ -97,17 +99,21 @@ def draw_frontier(path: Path, curves: Sequence[Curve]) -> None:
               rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
     places = [[_place(curve, point) for _, point in curve.points] for curve in curves]
     upper = max(range(len(curves)), key=lambda i: sum(y - x for x, y in places[i]))
+    names = _short_names([curve.name for curve in curves])
     for number, curve in enumerate(curves):
-        _draw_curve(axes, curve, places[number], number, above=number == upper)
+        named = curve._replace(name=names[number])
+        _draw_curve(axes, named, places[number], number, above=number == upper)
     _save(figure, path)
 
 
 def draw_use(path: Path, panels: Sequence[Panel]) -> None:
     """Write the picture of each run's use, one panel for each policy. Raises PictureError."""
     figure, all_axes = _figure(len(panels))
-    for axes, panel in zip(all_axes, panels, strict=True):
+    names = _short_names([panel.name for panel in panels])
+    longest = max(map(_longest, panels)) or 1.0
+    for axes, panel, name in zip(all_axes, panels, names, strict=True):
         drawn = len(panel.lines)
-        _title(axes, panel.name)
+        _title(axes, name)
         _words(axes, (
             (f"\u2715 {panel.stopped:,} told to stop", _VERMILION),
             (f"{panel.runs - panel.stopped:,} not stopped", _BLUE),
@@ -117,7 +123,7 @@ def draw_use(path: Path, panels: Sequence[Panel]) -> None:
             _draw_run(axes, line)
         axes.axhline(_WHOLE, color=_TEXT, linewidth=1.2)
         axes.set_xlabel("minutes since the run began")
-        _fit_use(axes, panel)
+        _fit_use(axes, panel, longest)
     all_axes[0].set_ylabel("used, % of the limit that is nearest")
     _save(figure, path)
 
@@ -173,9 +179,29 @@ def _place(curve: Curve, point: Point) -> tuple[float, float]:
     return spent * _WHOLE, (1.0 if kept is None else kept) * _WHOLE
 
 
-def _fit_use(axes: Axes, panel: Panel) -> None:
-    """Let the axes show all lines, and the limit with room for its name."""
-    longest = max((line.minutes[-1] for line in panel.lines if line.minutes), default=1.0) or 1.0
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Return as much of the ends of paths as tells them apart."""
+    parts = [Path(name).parts for name in names]
+    short = list(names)
+    for count in range(1, max(map(len, parts)) + 1):
+        short = [str(Path(*each[-count:])) for each in parts]
+        if len(set(short)) == len(set(names)):
+            break
+    return [
+        name if len(name) <= _NAME_LONGEST else f"\u2026{name[1 - _NAME_LONGEST :]}"
+        for name in short
+    ]
+
+
+def _longest(panel: Panel) -> float:
+    return max((line.minutes[-1] for line in panel.lines if line.minutes), default=0.0)
+
+
+def _fit_use(axes: Axes, panel: Panel, longest: float) -> None:
+    """Let the axes show all lines, and the limit with room for its name.
+
+    longest: minutes of the longest run of all panels, so that they can be held side by side.
+    """
     highest = max((max(line.shares) for line in panel.lines if line.shares), default=1.0)
     axes.set(xlim=(0, longest * 1.02), ylim=(0, max(110.0, min(highest, 3.0) * 105)))
     axes.text(longest, _WHOLE - 1, "the limit", ha="right", va="top", color=_TEXT, fontsize=10)

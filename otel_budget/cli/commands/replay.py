@@ -35,9 +35,6 @@ examples:
 exit status: 0 whatever the verdicts; 1 for a source or a range that cannot be read; 2 for wrong
 usage, a configuration or a trace that is wrong, with file and line."""
 
-#: Parts of a range of time that a progress bar shows.
-_PARTS: Final = 1000
-
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     policy = "the sidecar's file whose limits are tried; it needs no source; twice: compare two"
@@ -116,7 +113,6 @@ def _play_history(
     """Replay a history. trace: file to write it to. shown: False prints what is missing alone."""
     from functools import partial
 
-    from otel_budget.cli.render.progress import progress_bar
     from otel_budget.cli.replay_printer import ReplayPrinter
     from otel_budget.replay.from_prometheus import Asked, as_json, play
     from otel_budget.replay.history_replay import HistoryReplay
@@ -128,15 +124,7 @@ def _play_history(
     )  # fmt: skip
     asked = Asked(arguments.prometheus, arguments.begin, arguments.end or "now", trace)
     printer = ReplayPrinter(as_json=arguments.json, keep_going=arguments.keep_going)
-    with progress_bar("replaying", _PARTS) as advance:
-        done = 0
-
-        def on_read(share: float) -> None:
-            nonlocal done
-            parts = int(share * _PARTS)
-            if parts > done:
-                advance(parts - done)
-                done = parts
+    with recorded_runs.range_bar("replaying") as on_read:
 
         def on_found(found: Found) -> None:
             if shown:

@@ -110,7 +110,8 @@ def _from_history(
         HistoryReplay, Rules(), config.verdicts.forget_after, keep_going=True, on_runs=ended.note
     )
     asked = Asked(arguments.prometheus, arguments.begin, arguments.end or "now")
-    played = play(asked, config, engine, on_found=lambda _found: None)
+    with recorded_runs.range_bar("reading") as on_read:
+        played = play(asked, config, engine, on_found=lambda _found: None, on_read=on_read)
     for remark in played.remarks:
         print(f"otel-budget: {printable(remark)}", file=sys.stderr)
     return _say_open(played.open_runs)

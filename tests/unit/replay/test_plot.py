@@ -145,3 +145,23 @@ def test_a_picture_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_pat
 def test_the_module_loads_without_matplotlib() -> None:
     """Only a picture needs it."""
     assert "matplotlib" not in vars(plot)
+
+
+def test_names_of_files_are_as_short_as_tells_them_apart(tmp_path: Path) -> None:
+    folder = "/etc/a-folder-with-a-long-name/production"
+    names = f"{folder}/one/sidecar.yaml", f"{folder}/two/sidecar.yaml"
+    draw_use(tmp_path / "use.svg", [Panel(name, [RUN], 1, 0) for name in names])
+    assert {"one/sidecar.yaml", "two/sidecar.yaml"} <= set(texts_of(tmp_path / "use.svg"))
+    curves = [curve(f"{folder}/one.yaml", point(4, 50)), curve(f"{folder}/two.yaml", point(6, 60))]
+    draw_frontier(tmp_path / "frontier.svg", curves)
+    assert {"one.yaml", "two.yaml"} <= set(texts_of(tmp_path / "frontier.svg"))
+    long = ["/x" * 30 + "/a.yaml"] * 2
+    draw_use(tmp_path / "same.svg", [Panel(name, [RUN], 1, 0) for name in long])
+    assert "a.yaml" in texts_of(tmp_path / "same.svg")
+
+
+def test_panels_have_one_scale_of_time(tmp_path: Path) -> None:
+    """So that a run is as long in the one as in the other."""
+    short, long = Panel("a.yaml", [RUN], 1, 0), Panel("b.yaml", [RunLine((0, 60), (0, 1))], 1, 0)
+    draw_use(tmp_path / "two.svg", [short, long])
+    assert texts_of(tmp_path / "two.svg").count("60") >= 2
