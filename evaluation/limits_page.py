@@ -99,8 +99,8 @@ A run that tells no progress goes on past the warning line, and is cut at the li
 - **From p90 on it is a guard that costs little.** It keeps {kept_p90} for {spent_p90}; the runs
   that it cuts are the long ones, {longest} tokens the longest.
 - **A limit on tokens saves less money than tokens**: late calls re-send much that is cached.
-- The proposal of `suggest limits` puts the warning line where 95 % of the runs that ended well are
-  done. Here it keeps {kept_suggested} of {resolved} resolved runs.
+- The proposal of `suggest limits` puts the warning line above what 95 % of the runs that ended well
+  used. Here it keeps {kept_suggested} of {resolved} resolved runs.
 
 ### With progress
 

@@ -6,8 +6,9 @@ The rules:
 - Runs that ended well count with what they used. Of a run that a suggested limit cut it is known
   that it is at least so large: it ranks with that limit. What a suggestion cuts can therefore not
   push it down; up it goes only by runs that ended well.
-- A proposal puts the warning line at the 95th percentile: that divided by the warning threshold,
-  rounded up to two digits.
+- A proposal puts the warning line just above the 95th percentile: that divided by the warning
+  threshold, rounded up to two digits; to the next such number where it is exactly that, as a use
+  that comes to the line is warned.
 - Fewer than ten runs that ended well propose nothing, nor do runs that used nothing.
 """
 
@@ -22,6 +23,7 @@ from otel_budget import semconv
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Reason
 from otel_budget.core.resources import RESOURCES, quantity_of
+from otel_budget.policy.bounds import bound
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
@@ -162,8 +164,8 @@ def suggestion(resource: str, runs: Iterable[EndedRun], threshold: float) -> Sug
     least, lifted = _needed(good, cut)
     if not least:
         return found._replace(reason=f"{PROPOSED}% of the runs that ended well used none")
-    line = _EXACT.divide(_decimal(least), _decimal(threshold))
-    proposed = max(_readable(resource, exact) for exact in (line, *map(_decimal, lifted)))
+    limits = [_readable(resource, _decimal(limit)) for limit in lifted]
+    proposed = max([_with_line_above(resource, least, threshold), *limits])
     return found._replace(proposed=proposed, reason=_reason(found, least, threshold))
 
 
@@ -180,7 +182,7 @@ def _needed(good: Sequence[Number], cut: Sequence[Number]) -> tuple[Number, Sequ
 
 def _reason(found: Suggestion, least: Number, threshold: float) -> str:
     at, of = amount(found.resource, least), f"{found.runs:,} runs that ended well"
-    line = f"the warning line, at {percent(threshold).replace('.0%', '%')} of it, is there"
+    line = f"the warning line, at {percent(threshold).replace('.0%', '%')} of it, is above that"
     text = f"{PROPOSED}% of {of} used no more than {at}: {line}"
     if found.cut:
         text += f"; {found.cut:,} that a suggested limit cut rank with that limit"
@@ -200,6 +202,15 @@ def within(
 def _readable(resource: str, exact: Decimal) -> Number:
     """Return an amount of a resource, not below an exact one, with two digits that are not 0."""
     return quantity_of(resource).as_limit(_READABLE.plus(exact))
+
+
+def _with_line_above(resource: str, use: Number, threshold: float) -> Number:
+    """Return the readable limit next above a use, whose warning line the use does not come to."""
+    exact = _EXACT.divide(_decimal(use), _decimal(threshold))
+    limit = _readable(resource, exact)
+    if bound(resource, limit, threshold, SUGGESTED).warning_at <= use:
+        limit = _readable(resource, _READABLE.next_plus(_decimal(limit)))
+    return limit
 
 
 def _decimal(value: Number) -> Decimal:

@@ -106,7 +106,7 @@ def test_workflows_are_apart_if_that_is_asked_for(
     assert status == 0
     groups = {group["workflow"]: group for group in json.loads(out)["groups"]}
     proposals = {name: group["resources"]["tokens"]["proposed"] for name, group in groups.items()}
-    assert proposals == {"": None, "nightly": 1300, "review": 10_000}
+    assert proposals == {"": None, "nightly": 1300, "review": 11_000}
     _, text, _ = suggested(capsys, "--by", "workflow", "--traces", path)
     assert "workflow review: 12 of 12 runs ended well (12 completed)" in text
     assert "runs that name no workflow: 1 of 1 runs ended well" in text
@@ -120,13 +120,13 @@ def test_the_section_it_prints_is_one_that_the_sidecar_takes(
     limits = load(file, needs_source=False).resource_limits
     assert suggesting_in(limits) is None
     assert ceilings_in(limits) == {
-        "duration": 75.0, "tokens": 10_000, "api_calls": 2, "cost": Decimal("0.13"),
+        "duration": 76.0, "tokens": 11_000, "api_calls": 2, "cost": Decimal("0.13"),
     }  # fmt: skip
     file.write_text(suggested(capsys, "--traces", path, "--by", "workflow", "--yaml")[1])
     limits = load(file, needs_source=False).resource_limits
     suggesting = suggesting_in(limits)
     assert suggesting is not None
-    assert suggesting.at_most["tokens"] == 10_000
+    assert suggesting.at_most["tokens"] == 11_000
     assert "#   tokens 1,300: 95% of 10 runs" in file.read_text()
     file.write_text(suggested(capsys, "--traces", trace(tmp_path, *good(3)), "--yaml")[1])
     assert file.read_text().endswith("# Nothing is proposed.\n")
@@ -154,9 +154,9 @@ def test_a_limit_in_the_section_is_a_number_however_small_it_is() -> None:
         group.add(EndedRun(used, ended_well=True), "completed")
     advice = advise({"": group}, {})
     section = yaml.safe_load(as_yaml(advice, by_workflow=False))
-    assert section == {"resource_limits": {"max_duration_seconds": 1e-5, "max_cost_usd": 1e-7}}
+    assert section == {"resource_limits": {"max_duration_seconds": 1e-5, "max_cost_usd": 1.1e-7}}
     (told,) = json.loads(as_json(advice, by_workflow=False, open_runs=0))["groups"]
-    assert told["resources"]["cost"]["proposed"] == "0.0000001"
+    assert told["resources"]["cost"]["proposed"] == "0.00000011"
 
 
 def test_resources_are_named_in_a_sentence_as_people_write_them(
@@ -174,7 +174,7 @@ def test_the_warning_thresholds_of_a_file_count(
     file.write_text("resource_limits: {token_warning_threshold: 0.5}\n")
     path = trace(tmp_path, *good(10))
     found = json.loads(suggested(capsys, "--traces", path, "--json", "--config", str(file))[1])
-    assert found["groups"][0]["resources"]["tokens"]["proposed"] == 2000
+    assert found["groups"][0]["resources"]["tokens"]["proposed"] == 2100
 
 
 def test_a_cost_that_is_not_known_proposes_no_limit_on_it(

@@ -66,7 +66,7 @@ def test_bounds_can_be_changed_and_taken_away_with_what_is_known_kept() -> None:
     assert limit(suggester.rules(replace(BASE, suggesting=None))) == (MOST, "sidecar")
     assert limit(suggester.rules(BASE)) == (1300, "suggested")
     halved = replace(BASE, thresholds={TOKENS: 0.5})
-    assert limit(suggester.rules(halved)) == (2000, "suggested")
+    assert limit(suggester.rules(halved)) == (2100, "suggested")
 
 
 def test_runs_that_name_no_workflow_are_one() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
+from otel_budget.policy.bounds import bound
 from otel_budget.policy.suggestion import (
     LEAST_RUNS,
     EndedRun,
@@ -49,14 +50,14 @@ def test_a_quantile_is_the_use_of_a_run_and_never_between_two() -> None:
     ]  # fmt: skip
 
 
-def test_the_warning_line_of_a_proposal_is_at_the_95th_percentile() -> None:
+def test_the_warning_line_of_a_proposal_is_above_the_95th_percentile() -> None:
     runs = good(*range(10_000, 210_000, 10_000))  # of twenty, the nineteenth used 190,000
     found = suggestion(TOKENS, runs, 0.8)
     assert found.proposed == 240_000  # 190,000 of 237,500 is 80%; rounded up to two digits
     assert (found.quantiles[50], found.quantiles[95], found.largest) == (100_000, 190_000, 200_000)
     assert found.reason == (
         "95% of 20 runs that ended well used no more than 190,000: the warning line, at 80% of "
-        "it, is there"
+        "it, is above that"
     )
 
 
@@ -65,11 +66,11 @@ def test_the_warning_line_of_a_proposal_is_at_the_95th_percentile() -> None:
     [
         (semconv.TOKENS, 1, 2),
         (semconv.TOKENS, 80_001, 110_000),
-        (semconv.TOKENS, 80_000, 100_000),
+        (semconv.TOKENS, 80_000, 110_000),
         (semconv.COST, Decimal("0.0101"), Decimal("0.013")),
         (semconv.COST, Decimal(98), Decimal(130)),
         (semconv.DURATION, 1000.5, 1300.0),
-        (semconv.API_CALLS, 40, 50),
+        (semconv.API_CALLS, 40, 51),
     ],
 )
 def test_a_proposal_is_rounded_up_to_two_digits(resource: str, used: Number, limit: Number) -> None:
@@ -172,8 +173,23 @@ def test_95_percent_of_good_runs_stay_below_the_warning_line(
 ) -> None:
     limit = proposed(good(*used), threshold)
     assert isinstance(limit, int)
-    line = Decimal(repr(threshold)) * limit
-    assert sum(size <= line for size in used) * 100 >= 95 * len(used)
+    line = bound(TOKENS, limit, threshold, "suggested").warning_at
+    assert sum(size < line for size in used) * 100 >= 95 * len(used)
+
+
+@pytest.mark.parametrize(
+    ("resource", "use", "threshold", "limit"),
+    [
+        (semconv.API_CALLS, 8, 0.8, 11), (semconv.API_CALLS, 1, 1.0, 2), (TOKENS, 1000, 1.0, 1100),
+        (TOKENS, 9900, 1.0, 10_000), (semconv.DURATION, 2.0, 0.8, 2.6),
+        (semconv.COST, Decimal("0.08"), 0.8, Decimal("0.11")),
+    ],
+)  # fmt: skip
+def test_runs_that_all_use_the_same_do_not_come_to_the_warning_line(
+    resource: str, use: Number, threshold: float, limit: Number
+) -> None:
+    runs = [EndedRun({resource: use}, ended_well=True)] * LEAST_RUNS
+    assert suggestion(resource, runs, threshold).proposed == limit
 
 
 @given(sizes)

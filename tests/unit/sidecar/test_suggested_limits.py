@@ -168,7 +168,7 @@ def test_it_is_said_when_none_is_suggested_yet_when_one_begins_and_when_it_chang
     (begun,) = said()
     assert begun == (
         "workflow nightly: the suggested limit on tokens is 1,300 from now on: 95% of 10 runs that "
-        "ended well used no more than 1,000: the warning line, at 80% of it, is there"
+        "ended well used no more than 1,000: the warning line, at 80% of it, is above that"
     )
     more = [run(f"more-{n}", 1100, semconv.COMPLETED) for n in range(10)]
     step(parts, *completed(10), *more)
