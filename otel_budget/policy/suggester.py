@@ -82,15 +82,17 @@ class _Workflow:
         self.newest_at = -math.inf
         """When the newest of its runs ended."""
 
-    def has_newer(self, past_run: PastRun) -> bool:
+    def has_newer(self, at: float, *, ended_well: bool) -> bool:
         """Tell whether it is full of runs that ended no earlier than one that is not known."""
-        kind = self._kind(past_run)
-        return len(kind) >= RUNS_MOST and past_run.at <= min(one.at for one in kind.values())
+        kinds = (self.good,) if ended_well else (self.good, self.cut)
+        return any(
+            len(kind) >= RUNS_MOST and at <= min(one.at for one in kind.values()) for kind in kinds
+        )
 
     def take(self, past_run: PastRun) -> list[PastRun]:
         """Take in a run; return those that are not known any more."""
         self.leave(past_run.key)
-        kind = self._kind(past_run)
+        kind = self.good if past_run.run.ended_well else self.cut
         kind[past_run.key] = past_run
         self.newest_at = max(self.newest_at, past_run.at)
         gone = []
@@ -101,9 +103,6 @@ class _Workflow:
             old = [key for key, one in self.cut.items() if one.at < oldest]
             gone += [self.cut.pop(key) for key in old]
         return gone
-
-    def _kind(self, past_run: PastRun) -> dict[RunKey, PastRun]:
-        return self.good if past_run.run.ended_well else self.cut
 
     def leave(self, key: RunKey) -> None:
         """Forget a run, if it is known."""
@@ -161,6 +160,11 @@ class Suggester:
         """Return how a run ended, as it was taken in; None if it was not, or is too long ago."""
         return self._known.get(key)
 
+    def has_newer(self, workflow: str, at: float) -> bool:
+        """Tell whether as many runs of a workflow as are known ended well after a moment."""
+        known = self._workflows.get(workflow)
+        return known is not None and known.has_newer(at, ended_well=True)
+
     @property
     def past_runs(self) -> list[PastRun]:
         """All that is known."""
@@ -175,7 +179,7 @@ class Suggester:
             return False
         workflow = self._workflows.get(past_run.workflow)
         if workflow is not None:
-            return workflow.has_newer(past_run)
+            return workflow.has_newer(past_run.at, ended_well=past_run.run.ended_well)
         if len(self._workflows) < WORKFLOWS_MOST:
             return False
         return past_run.at <= self._workflows[self._next_to_go()].newest_at

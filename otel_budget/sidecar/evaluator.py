@@ -77,7 +77,7 @@ class Evaluator:
         self._disk = StoredRuns(storage, self._ledger.failures)
         self._returning = ReturningRuns(self._ledger, self._disk)
         self._failing = Failing(self._ledger.absences)
-        self._suggested = SuggestedLimits(restored.past_runs)
+        self._suggested = SuggestedLimits(restored.past_runs, now)
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None

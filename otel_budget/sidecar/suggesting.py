@@ -31,9 +31,9 @@ _OVER: Final = frozenset(semconv.OVER_STATES)
 class SuggestedLimits:
     """Suggests limits to one evaluator."""
 
-    def __init__(self, past_runs: Iterable[PastRun]) -> None:
-        """Begin with what is stored of how runs ended."""
-        self.suggester = Suggester(past_runs)
+    def __init__(self, past_runs: Iterable[PastRun], now: float) -> None:
+        """Begin with what is stored of how runs ended, by a clock that may have been ahead."""
+        self.suggester = Suggester(one._replace(at=min(one.at, now)) for one in past_runs)
         self.concerned: frozenset[str] = _NOBODY
         """Workflows whose runs have other ceilings than at the step before."""
         self._base: Rules | None = None
@@ -64,7 +64,11 @@ class SuggestedLimits:
         if not rules.suggested or run.ended_at is None or self._base is None:
             return rules
         past_run = self.suggester.past_run((run.session_id, run.started_at))
-        return self._base if past_run is not None and past_run.run.ended_well else rules
+        if past_run is None:  # it just ended, or did so long ago
+            is_past = self.suggester.has_newer(workflow_of(run.attributes), run.ended_at)
+        else:
+            is_past = past_run.run.ended_well
+        return self._base if is_past else rules
 
     def take(
         self,

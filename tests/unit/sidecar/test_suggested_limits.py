@@ -209,5 +209,19 @@ def test_ended_runs_that_are_shown_for_long_do_not_take_the_place_of_newer_ones(
     for _ in range(3):
         step(parts, *old, *new, run("next", 1400))
         assert decided(parts, "next")[2:] == ("suggested", 1300)
+        assert {decided(parts, r.session_id)[0] for r in (*old, *new)} == {"continue"}
         parts.clock.advance(LEASE)
+    known = parts.storage.load().past_runs
+    assert {r.session_id for r in known} == {r.session_id for r in new}
     parts.storage.close()
+
+
+def test_after_a_clock_was_ahead_runs_are_learnt_from_as_they_end(tmp_path: Path) -> None:
+    parts = sidecar(tmp_path, rules=ON, clock=SteadyClock(START + 1e6))
+    step(parts, *(run(f"ahead-{n}", 50_000, semconv.COMPLETED) for n in range(100)))
+    parts.storage.close()
+    again = sidecar(tmp_path, rules=ON)
+    step(again, *(run(f"new-{n}", 1000, semconv.COMPLETED) for n in range(100)))
+    step(again, run("next", 1400))
+    assert decided(again, "next")[2:] == ("suggested", 1300)
+    again.storage.close()
