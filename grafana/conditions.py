@@ -28,7 +28,7 @@ from otel_budget import semconv
 from otel_budget.core.resources import FURTHER
 
 #: Seconds within which the forecast alert wants to be heard, of a run that has lasted as long: a
-#: shorter one is near its end from its beginning, and past its warning line before anybody looks.
+#: short one would raise it from its first call on, and pass its warning line before anybody looks.
 FORECAST_SECONDS = 900
 #: Burn rates and their two windows each: gone in a sixth, or a third, of the time that was meant.
 FAST_BURN = ((6, "5m", "1m"), (3, "30m", "5m"))

@@ -43,7 +43,7 @@ def check(arguments: argparse.Namespace, **further: str | None) -> None:
     further: flags, without dashes, that go with a server alone, to what was given.
     """
     if bool(arguments.traces) == bool(arguments.prometheus):
-        sentence = "give one of --traces and --prometheus: where runs are read"
+        sentence = "give either --traces or --prometheus: where recorded runs are read from"
         raise InvalidValueError("--traces", arguments.traces, "", sentence=sentence)
     given = {"from": arguments.begin, "to": arguments.end, **further}
     wrong = [name for name, value in given.items() if value is not None]
@@ -52,7 +52,7 @@ def check(arguments: argparse.Namespace, **further: str | None) -> None:
         key = f"--{wrong[0].replace('_', '-')}"
         raise InvalidValueError(key, given[wrong[0]], "", sentence=sentence)
     if arguments.prometheus and arguments.begin is None:
-        raise InvalidValueError("--from", None, "", sentence="is missing: from when on")
+        raise InvalidValueError("--from", None, "", sentence="is missing: the first moment to read")
 
 
 def lines(traces: Sequence[str], title: str) -> Iterator[TraceLine]:

@@ -147,8 +147,8 @@ class Replay:
             self._runs[line.session_id] = run
         elif run is None:
             sentence = (
-                f'{line.session_id} has not begun by then (no line with "start": true), or has '
-                "ended"
+                f'{line.session_id} has no line with "start": true before this one, or has ended '
+                "by its time"
             )
             raise InvalidValueError("session_id", None, "", where=line.where, sentence=sentence)
         return run

@@ -55,7 +55,7 @@ def read_traces(
         some = True
         yield line
     if not some:
-        sentence = "there is no line in it, so nothing to replay"
+        sentence = "it has no lines, so there is nothing to read"
         raise InvalidValueError("", None, "", where=", ".join(map(_name, paths)), sentence=sentence)
 
 
@@ -146,7 +146,7 @@ def _decoded(text: bytes, where: str) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError as exc:
-        sentence = "it is no UTF-8"
+        sentence = "it is not UTF-8"
         raise InvalidValueError("", None, "", where=where, sentence=sentence) from exc
 
 

@@ -64,7 +64,7 @@ def read_line(text: str, where: str, prices: Prices) -> TraceLine:
     except InvalidValueError as exc:
         raise _at(exc, where) from exc
     except (ValueError, RecursionError) as exc:
-        sentence = "it is no JSON, or one that other readers read differently"
+        sentence = "it is not JSON"
         raise InvalidValueError("", None, "", where=where, sentence=sentence) from exc
     try:
         return _line(data, where, prices)
@@ -109,7 +109,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> float:
-    raise InvalidValueError("", None, "", sentence=f"{text} is no number in JSON")
+    raise InvalidValueError("", None, "", sentence=f"{text} is not allowed in JSON")
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)

@@ -56,8 +56,8 @@ def open_runs_text(session_ids: Sequence[str]) -> str:
     """Return the warning about runs that have no end."""
     first, many = session_ids[0], len(session_ids)
     if many == 1:
-        return f"run '{first}' has no end by then: it counts as open"
-    return f"{many:,} runs have no end by then, '{first}' first: they count as open"
+        return f"run '{first}' has no end: it counts as open"
+    return f"{many:,} runs have no end, '{first}' first: they count as open"
 
 
 def _runs(summary: Summary) -> str:

@@ -148,10 +148,10 @@ WRONG = [
     ([{**LINES[0], "tokens": 5}], "t.jsonl:1: tokens: is not a key here"),
     ([LINES[0], {**LINES[1], "use": {"tokens": -1}}], "t.jsonl:2: tokens: -1 is not allowed"),
     ([LINES[0], {**LINES[1], "t": 5}, LINES[2]], "t.jsonl:3: t: is 3.000 s older"),
-    ([LINES[1]], "t.jsonl:1: session_id: r1 has not begun"),
+    ([LINES[1]], "t.jsonl:1: session_id: r1 has no line with"),
     ([LINES[0], LINES[0]], "t.jsonl:2: start: r1 begins a second time"),
-    ([*LINES, {**LINES[3], "t": 5.0}], "t.jsonl:6: session_id: r1 has not begun by then"),
-    ([], "t.jsonl: there is no line in it"),
+    ([*LINES, {**LINES[3], "t": 5.0}], "t.jsonl:6: session_id: r1 has no line with"),
+    ([], "t.jsonl: it has no lines"),
 ]
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_refused(
         (tmp_path / "none.jsonl", "none.jsonl: cannot be read: No such file"),
         (cut, "cut.jsonl.gz:"),
         (long, "long.jsonl:1: a line of more than 65,536 bytes"),
-        (other, "other.jsonl:1: it is no UTF-8"),
+        (other, "other.jsonl:1: it is not UTF-8"),
     ):
         assert main(["replay", "--config", config, "--traces", str(path)]) == 2
         assert said in capsys.readouterr().err

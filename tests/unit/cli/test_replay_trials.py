@@ -78,7 +78,7 @@ def test_runs_without_an_end_and_with_limits_of_their_own_are_said(
     out, err = capsys.readouterr()
     assert objects(out)[-1]["summary"]["open"] == 1
     assert err == (
-        "otel-budget: run 'a' has no end by then: it counts as open\n"
+        "otel-budget: run 'a' has no end: it counts as open\n"
         "otel-budget: 1 of the runs began with a max_tokens of their own, which holds beside each "
         "that is tried\n"
     )

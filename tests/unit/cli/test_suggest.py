@@ -65,7 +65,7 @@ def test_it_proposes_by_the_runs_that_ended_well_and_counts_the_others(
     )  # fmt: skip
     status, out, err = suggested(capsys, "--traces", path, "--json")
     assert status == 0
-    assert err == "otel-budget: run 'open' has no end by then: it counts as open\n"
+    assert err == "otel-budget: run 'open' has no end: it counts as open\n"
     found = json.loads(out)
     assert (found["by"], found["runs"], found["open"]) == (None, 22, 1)
     (group,) = found["groups"]
@@ -188,7 +188,7 @@ def test_a_cost_that_is_not_known_proposes_no_limit_on_it(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--traces: give one of --traces and --prometheus"),
+        ([], "--traces: give either --traces or --prometheus"),
         (["--traces", "x", "--from", "-7d"], "--from: goes with --prometheus"),
         (["--prometheus", "http://127.0.0.1:1"], "--from: is missing"),
         (["--prometheus", "nowhere", "--from", "-7d"], "--prometheus: 'nowhere' is not allowed"),
