@@ -123,11 +123,12 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO | None, BinaryIO]]:
     except OSError as exc:
         raise _unreadable(path, exc) from exc
     with raw:
+        told = raw if raw.seekable() else None  # a pipe does not tell how far it was read
         if not path.endswith(".gz"):
-            yield raw, raw
+            yield told, raw
             return
         with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield raw, cast("BinaryIO", unpacked)
+            yield told, cast("BinaryIO", unpacked)
 
 
 def _next(file: BinaryIO, where: str) -> bytes:

@@ -1,6 +1,10 @@
 """Files of traces: read as they come, in the order of time."""
 
+import gzip
+import os
+import threading
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +55,19 @@ def test_standard_input_is_not_read_twice() -> None:
     """Half of its lines would come by each."""
     with pytest.raises(InvalidValueError, match="standard input: is named twice"):
         next(read_traces([STDIN, "other.jsonl", STDIN], prices_of(None)))
+
+
+@pytest.mark.parametrize("name", ["trace", "trace.gz"])
+def test_a_pipe_is_read_as_a_file(tmp_path: Path, name: str) -> None:
+    """As a shell gives one for ``<(zcat …)``."""
+    text = b'{"t": 1, "session_id": "r1", "start": true}\n'
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    data = gzip.compress(text) if name.endswith(".gz") else text
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    try:
+        found = list(read_traces([str(pipe)], prices_of(None)))
+    finally:
+        writer.join(10)
+    assert [line.session_id for line in found] == ["r1"]
