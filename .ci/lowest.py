@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-USED = ("sidecar", "prices")
+USED = ("sidecar", "prices", "otlp", "plot")
 """The extras whose packages the unit tests import."""
 RANGE = re.compile(r"([A-Za-z0-9._-]+)>=([^,]+)")
 
