@@ -56,5 +56,5 @@ def test_limits_are_proposed_by_the_history_of_a_prometheus(tmp_path: Path) -> N
     (group,) = found["groups"]
     assert (found["open"], group["workflow"], group["ends"]) == (1, "nightly", {"completed": 10})
     assert group["resources"]["tokens"]["proposed"] == 1300
-    assert group["resources"]["duration"]["proposed"] == 75
+    assert group["resources"]["duration"]["proposed"] == 76
     assert "run 'run-10' has no end: it counts" in done.stderr
