@@ -9,6 +9,7 @@ a run, whatever it does; a sample may hold no call, one, or many.
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget import semconv
@@ -34,7 +35,9 @@ _LEAST: Final = 0.1
 _NOTHING: Final = 1e-30
 #: Fading sums of each resource beside the context.
 _SUMS: Final = 3
+_NO_SUMS: Final = (0.0,) * _SUMS
 _ONE_CALL: Final = CallSize(1.0, 0.0)
+_CALLS: Final = semconv.API_CALLS
 
 
 class _Share(NamedTuple):
@@ -93,7 +96,7 @@ class CallPace:
         self._times_known = False
         """Whether ``_time`` is that of now; ``_size``, unless None, is. Both follow from the rest:
         every limited resource asks for them."""
-        self._rest: dict[str, list[float]] = {}
+        self._rest: dict[str, tuple[float, ...]] = {}
         """Per other resource fading sums: of what calls used of it, of that times their size, and
         of its square."""
 
@@ -104,7 +107,7 @@ class CallPace:
         with one in which nothing has changed. What was used before the first is taken for calls of
         one size, as nobody saw them apart.
         """
-        calls = float(totals.get(semconv.API_CALLS, 0))
+        calls = float(totals.get(_CALLS, 0))
         made = calls - self._calls
         if made <= 0:
             if self._at is None:
@@ -134,18 +137,18 @@ class CallPace:
         self._squares = self._squares * fade + part * size
         self._samples = self._samples * fade + 1.0
         for name, amount in totals.items():
-            if name == context or name == semconv.API_CALLS:  # noqa: PLR1714 - twice as fast
+            if name == context or name == _CALLS:  # noqa: PLR1714, SIM109 - twice as fast
                 continue
             total = float(amount)
             each = max(0.0, total - used.get(name, 0.0)) / made
             used[name] = total
             part = share * each
-            sums = self._rest.get(name)
-            if sums is None:
-                sums = self._rest[name] = [0.0] * _SUMS
-            sums[0] = sums[0] * fade + part
-            sums[1] = sums[1] * fade + part * size
-            sums[2] = sums[2] * fade + part * each
+            sum_, sized, squares = self._rest.get(name, _NO_SUMS)
+            self._rest[name] = (
+                sum_ * fade + part,
+                sized * fade + part * size,
+                squares * fade + part * each,
+            )
         return size
 
     def size_of(self, resource: str) -> CallSize | None:
@@ -183,7 +186,7 @@ class CallPace:
         share = (own * known + before.share * doubt) / (known + doubt)
         return _Share(min(_MOST_SHARE, max(0.0, share)), known * doubt / (known + doubt), left)
 
-    def _with_context(self, resource: str, sums: list[float], context: CallSize) -> CallSize:
+    def _with_context(self, resource: str, sums: tuple[float, ...], context: CallSize) -> CallSize:
         """Return what calls use of a resource that goes with their context by a share."""
         ones, usual = self._ones, self._sizes / self._ones
         mean = sums[0] / ones
@@ -263,6 +266,20 @@ class CallPace:
         if self._at is not None:
             self._at += seconds
 
+    def kept(self) -> tuple[Any, ...]:
+        """Return what forecasts follow from, as it is now: for ``of_kept``, not to be stored."""
+        return _KEPT(self), self._rest.copy(), self._trend.state(), self._gaps.state()
+
+    @classmethod
+    def of_kept(cls, kept: tuple[Any, ...]) -> CallPace:
+        """Return a pace that foretells what the one did that was kept; it cannot go on."""
+        pace = cls()
+        numbers, pace._rest, trend, gaps = kept
+        pace._calls, pace._at, pace._context, *sums = numbers
+        pace._ones, pace._sizes, pace._squares, pace._samples = sums
+        pace._trend, pace._gaps = SizeTrend.from_state(trend), CallGaps.from_state(gaps)
+        return pace
+
     def state(self) -> tuple[Any, ...]:
         """Return all of it as nested tuples of numbers, text and None: JSON can hold them."""
         return (
@@ -289,7 +306,7 @@ class CallPace:
             pace._context = str(context)
             pace._used = {str(name): _number(total) for name, total in used}
             pace._ones, pace._sizes, pace._squares, pace._samples = map(_number, sums)
-            pace._rest = {str(name): [_number(one) for one in row] for name, *row in rest}
+            pace._rest = {str(name): tuple(map(_number, row)) for name, *row in rest}
             pace._trend = SizeTrend.from_state(tuple(map(_number, trend)))
             pace._gaps = CallGaps.from_state(tuple(map(_number, gaps)))
         except TypeError as error:
@@ -297,6 +314,12 @@ class CallPace:
         if any(len(row) != _SUMS for row in pace._rest.values()):
             raise ValueError("not the state of a pace")
         return pace
+
+
+#: What is kept at every verdict, all at once.
+_KEPT: Final = attrgetter(
+    "_calls", "_at", "_context", "_ones", "_sizes", "_squares", "_samples"
+)  # fmt: skip
 
 
 def _context_of(totals: Mapping[str, Number]) -> str:

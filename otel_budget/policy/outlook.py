@@ -84,6 +84,9 @@ def with_forecasts(
     """Return resources with the forecast of each that is limited."""
     told = {}
     for name, state in resources.items():
+        if state.remaining is None and state.forecast is None and state.exhaustion_seconds is None:
+            told[name] = state  # as it is with most resources: to make another one takes time
+            continue
         forecast = None if state.remaining is None else foresight.of(name, state.remaining)
         seconds = None if forecast is None else forecast.seconds_left
         told[name] = state._replace(
@@ -106,7 +109,7 @@ class Foretold(Mapping[str, "ResourceState"]):
     ) -> None:
         """Keep what is known of how a run goes on. now: on the clock of its samples."""
         self._states = judged
-        self._pace: tuple[Any, ...] | None = snapshot.pace.state()
+        self._pace: tuple[Any, ...] | None = snapshot.pace.kept()
         self._now, self._rates = now, snapshot.rates
         self._still = snapshot.attributes.state not in ("running", None)
 
@@ -119,7 +122,7 @@ class Foretold(Mapping[str, "ResourceState"]):
         # By two threads at once it is done twice, and comes out the same.
         state = self._pace
         if state is not None:
-            pace = CallPace.from_state(state)
+            pace = CallPace.of_kept(state)
             outlook = Outlook(pace, self._now, self._rates, not self._still)
             self._states = with_forecasts(self._states, outlook)
             self._pace = None

@@ -92,6 +92,18 @@ def test_at_the_limit_nothing_is_left(pace: CallPace, resource: str, room: Numbe
     assert forecast_of(resource, room, pace) == Forecast(nothing, nothing)
 
 
+@given(paces(), st.sampled_from(LIMITED), rooms)
+def test_what_is_kept_of_a_pace_foretells_the_same(
+    pace: CallPace, resource: str, room: Number
+) -> None:
+    """Also once the run went on."""
+    kept, before = pace.kept(), forecast_of(resource, room, pace, 1e12)
+    pace.observe(
+        {semconv.TOKENS: 2.0**60, semconv.COST: Decimal(9), semconv.API_CALLS: pace.calls + 1}, 1e12
+    )
+    assert forecast_of(resource, room, CallPace.of_kept(kept), 1e12) == before
+
+
 @given(paces(), st.sampled_from(LIMITED), rooms, st.lists(steps, max_size=5))
 def test_a_pace_goes_on_where_it_was_stored(
     pace: CallPace, resource: str, room: Number, later: list[tuple[int, int, Decimal, int, float]]
