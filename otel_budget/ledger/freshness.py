@@ -19,7 +19,6 @@ that shows every sample half a minute late would look silent for ever.
 from __future__ import annotations
 
 import math
-from statistics import median_low
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
@@ -71,7 +70,7 @@ class Freshness:
         self.stored_pace: StoredPace | None = None
         """The same as it is on disk, or about to be; None if it is to be written anew."""
         self._rated: dict[str, Number] | None = None
-        """The totals at the last update of the rates."""
+        """The totals at the last update of pace and rates."""
 
     def watch_anew(self, now: float) -> None:
         """Take note that from now on it is watched in another way, with other gaps."""
@@ -86,7 +85,10 @@ class Freshness:
 
     def gap(self) -> float:
         """Return the usual seconds between two samples."""
-        return max(median_low(self.gaps), self.least_gap) if self.gaps else self.expected_gap
+        gaps = self.gaps
+        if not gaps:
+            return self.expected_gap
+        return max(sorted(gaps)[(len(gaps) - 1) // 2], self.least_gap)  # the lower median
 
     def count_from(self, totals: dict[str, Number], at: float) -> None:
         """Let pace and rates go on from totals that rose, but not by what was spent just now."""
@@ -107,7 +109,7 @@ class Freshness:
         """
         at = series.seen_at
         if series.seen_before is not None and series.seen_before >= self.watched_from:
-            self.gaps = (*self.gaps, at - series.seen_before)[-_GAPS_KEPT:]
+            self.gaps = (*self.gaps[1 - _GAPS_KEPT :], at - series.seen_before)
         gap = math.inf if self.sampled_at is None else at - self.sampled_at
         if gap <= 0:
             return
@@ -116,7 +118,7 @@ class Freshness:
         known = self.sampled_at is not None
         self.sampled_at = at
         calls = after.get(semconv.API_CALLS)
-        if calls:
+        if calls and after is not self._rated:  # else it was told just these totals before
             self.pace.observe(after, at)
         if calls and calls > 1:
             if self.rates:

@@ -213,6 +213,12 @@ class Process:
             for resource, value in attributes.carried_over.items():
                 if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
                     self.carried_over[resource], changed = value, True
+        if not (
+            attributes.unpriced_calls
+            or attributes.unknown_usage_calls
+            or attributes.estimated_calls
+        ):
+            return changed  # as it is with most runs at every sample
         for name in UNSURE:
             calls = getattr(attributes, name)
             if calls and math.ceil(calls) > self.unsure.get(name, 0):

@@ -105,7 +105,7 @@ def snapshot_of(
         used = {**before.used, **before.added_to(used)}
         at_progress = before.added_to(at_progress)
     rates = _rates(run, now) if run.rates else _NO_RATES
-    since, watched_from = run.implausible_since, run.watched_from
+    since, watched_from, heard_at = run.implausible_since, run.watched_from, run.last_heard_at
     trouble = targets.trouble_of_run(run)
     attributes, idle_for = run.attributes, _idle_for(run, absences, now)
     if has_left:
@@ -118,7 +118,7 @@ def snapshot_of(
             attributes = attributes._replace(state=semconv.VANISHED)
         elif run.lost_target_at is not None:
             trouble = trouble or Reason.SOURCE_ERROR
-    silent_for = max(0.0, now - run.last_heard_at)
+    silent_for = max(0.0, now - heard_at)
     if has_left or idle_for is not None:
         silent_for = 0.0
     active, heard = run.active(now) if with_active else (None, None)
@@ -139,7 +139,7 @@ def snapshot_of(
         overrides=run.overrides,
         active=active,
         active_when_shown=heard,
-        unwatched_for=absences.since(run.last_heard_at),
+        unwatched_for=absences.since(heard_at),
         lag=run.lag.seconds,
         also_started_at=run.also,
         used_at_progress=at_progress,

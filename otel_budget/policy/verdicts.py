@@ -394,10 +394,11 @@ def _digits(
         if state is not None:
             limited = bounds.get(name)
             roughly = " about" if state.estimated else ""
-            parts.append(f"{name}={state.used!r} {state.at_least}{roughly} of {_text(limited)}")
+            of = "None" if limited is None else _text(limited)
+            parts.append(f"{name}={state.used!r} {state.at_least}{roughly} of {of}")
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=4096)
-def _text(limited: Bound | None) -> str:
+def _text(limited: Bound) -> str:
     return repr(limited)
