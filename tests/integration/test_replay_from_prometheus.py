@@ -79,7 +79,7 @@ def test_a_gap_is_said_and_counted(config: str, capsys: pytest.CaptureFixture[st
         (("--from=yesterday",), 2, "--from"),
         ((), 2, "--from: is missing"),
         (("--from=-1h", "--to=4000000000"), 2, "in the future"),
-        (("--from=-1h", "--traces", "t.jsonl"), 2, "one of --traces and --prometheus"),
+        (("--from=-1h", "--traces", "t.jsonl"), 2, "either --traces or --prometheus"),
     ],
 )
 def test_a_range_that_cannot_be_is_an_error(
