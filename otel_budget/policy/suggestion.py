@@ -218,6 +218,13 @@ def _decimal(value: Number) -> Decimal:
 
 
 def resources_of(runs: Iterable[EndedRun]) -> tuple[str, ...]:
-    """Return the resources that any of some runs used, in the order in which they are shown."""
-    used = {name for run in runs for name, value in run.used.items() if value}
+    """Return the resources that any of some runs used, in the order in which they are shown.
+
+    Also those of which it is not known how much their calls used: nothing is left out unsaid.
+    """
+    used: set[str] = set()
+    for run in runs:
+        used.update(name for name, value in run.used.items() if value)
+        if run.used.get(semconv.API_CALLS):
+            used.update(name for name in (semconv.TOKENS, semconv.COST) if name not in run.used)
     return tuple(name for name in RESOURCES if name in used)

@@ -182,7 +182,8 @@ def test_a_cost_that_is_not_known_proposes_no_limit_on_it(
 ) -> None:
     runs = [run(f"r{n}", 1000, cost=None) for n in range(10)]
     found = json.loads(suggested(capsys, "--traces", trace(tmp_path, *runs), "--json")[1])
-    assert "cost" not in found["groups"][0]["resources"]
+    cost = found["groups"][0]["resources"]["cost"]
+    assert (cost["runs"], cost["proposed"]) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from otel_budget.policy.suggestion import (
     EndedRun,
     ended_run,
     quantile,
+    resources_of,
     suggestion,
     within,
 )
@@ -229,3 +230,12 @@ def test_a_suggestion_is_never_above_at_most(
     if found is not None:
         assert most is None or found < most
         assert least is None or found >= least
+
+
+def test_what_calls_used_and_nobody_knows_is_named() -> None:
+    """A limit on tokens is not left out unsaid where no run says its tokens."""
+    runs = [EndedRun({semconv.API_CALLS: 1}, ended_well=True)] * 20
+    assert resources_of(runs) == (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+    found = suggestion(semconv.TOKENS, runs, 0.8)
+    assert found.proposed is None
+    assert found.reason.startswith("0 runs ended well and say what they used")
