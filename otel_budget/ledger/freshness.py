@@ -131,14 +131,15 @@ class Freshness:
         """Take what was spent in so many seconds."""
         at = self.sampled_at or 0.0
         base = before if self._rated is None else self._rated
-        fading = faded(gap)
+        fading, rates = faded(gap), self.rates
+        if base is after:  # as it is with most runs at most samples: nothing was spent
+            for resource in after:
+                known, seconds, spent_at = rates.get(resource, _NO_RATE)
+                rates[resource] = Rate(known * fading, seconds * fading + gap, spent_at)
+            return
         for resource, total in after.items():
-            spent = 0.0
-            if base is not after:
-                spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
-            self.rates[resource] = self.rates.get(resource, _NO_RATE).observe(
-                spent, gap, at, fading
-            )
+            spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
+            rates[resource] = rates.get(resource, _NO_RATE).observe(spent, gap, at, fading)
 
 
 #: Seconds. Past this, the default look-back of the stores, they show a sample no more.

@@ -266,10 +266,11 @@ def are_over(processes: Iterable[Process], target: str, until: float) -> bool:
 
 def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
     """Return what processes that follow one another have used together, as far as that is known."""
-    row, totals = list(processes), dict[str, "Number"]()
+    row = list(processes)
     if len(row) == 1:  # nearly always
         (only,) = row
         return only.totals()
+    totals: dict[str, Number] = {}
     for resource in COUNTED:
         known = [i for i in row if i.knows(resource)]
         if not known:

@@ -8,7 +8,7 @@ of the run was refused or is there twice.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _NONE: frozenset[str] = frozenset()
+_PLACES: Final = {name: place for place, name in enumerate(RunAttributes._fields)}
 #: Kinds of series to share at one target; a target that labels by request gains nothing by more.
 _KINDS_KEPT = 1000
 
@@ -113,8 +114,9 @@ class _RunSlots:
         """Take over changed values; return False if that is not enough."""
         if self.counters is None or self.dropped or self.implausible:
             return False
-        counters, attributes = dict[tuple[str, str], "Number"](), dict[str, Any]()
-        further = dict[str, float]()
+        counters: dict[tuple[str, str], Number] = {}
+        attributes: dict[str, Any] = {}
+        further: dict[str, float] = {}
         for slot in self.changed_slots:
             kind, value = slot.kind, slot.value
             if kind.counter is not None and plausible(value):
@@ -134,8 +136,16 @@ class _RunSlots:
             known = self.attributes.progress_further or {}
             attributes["progress_further"] = {**known, **further}
         if attributes:
-            self.attributes = self.attributes._replace(**attributes)
+            self.attributes = _changed(self.attributes, attributes)
         return True
+
+
+def _changed(attributes: RunAttributes, values: Mapping[str, Any]) -> RunAttributes:
+    """Return attributes with other values, as _replace does, which looks for each of the fields."""
+    row = list(attributes)
+    for name, value in values.items():
+        row[_PLACES[name]] = value
+    return RunAttributes._make(row)
 
 
 class SeriesIndex:
