@@ -118,7 +118,8 @@ class SizeTrend:
         if not self._seen:
             self._begin(size, made)
             return
-        expected = max(0.0, self._level + self._growth * (made + 1) / 2)
+        expected = self._level + self._growth * (made + 1) / 2
+        expected = expected if expected > 0.0 else 0.0
         if size * _FAR < expected or size > expected * _FAR:
             self._take_stray(size, made, expected)
             return
@@ -130,13 +131,18 @@ class SizeTrend:
         self._weight = self._weight * fade + 1.0
         self._miss, self._size, self._made, self._row = miss, size, made, 0.0
         seen = self._seen = self._seen + made
-        over = self._over = min(self._over + step, _GROWTH_OVER)
+        over = self._over + step
+        over = self._over = _GROWTH_OVER if over > _GROWTH_OVER else over
         gain = self._gain = 1.0 if returned >= -_CHANCE * squares else _gain(squares, -returned)
         straight = made / (seen * (seen + 1))  # of a line: Brookner, Tracking and Kalman Filtering
         off = size - expected
-        self._growth += off * min(1 / over, max(gain / over, 6 * straight))
-        kept = min(1.0, max(gain, straight * (4 * seen - 2)))
-        self._level = max(0.0, expected + kept * off + self._growth * (made - 1) / 2)
+        share, steep, mean = gain / over, 6 * straight, 1 / over
+        share = steep if steep > share else share
+        self._growth += off * (share if share < mean else mean)
+        kept = straight * (4 * seen - 2)
+        kept = kept if kept > gain else gain
+        level = expected + (kept if kept < 1.0 else 1.0) * off + self._growth * (made - 1) / 2
+        self._level = level if level > 0.0 else 0.0
         if self._expected:
             fade = _STRAY_FADE**made
             self._took = self._took * fade + size * made

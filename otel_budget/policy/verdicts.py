@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
@@ -372,8 +371,12 @@ def _worth_saying(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
 
 
 def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
-    limited = [(s.ratio, name) for name, s in resources.items() if s.ratio is not None]
-    return (max(limited, key=itemgetter(0))[1],) if limited else ()
+    nearest, most = "", -1.0
+    for name, state in resources.items():
+        ratio = state.ratio
+        if ratio is not None and ratio > most:
+            nearest, most = name, ratio
+    return (nearest,) if nearest else ()
 
 
 def _digits(
