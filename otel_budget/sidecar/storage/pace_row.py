@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Seconds of a run after which its pace is written anew: as most are scraped every so often.
 _EVERY: Final = 15.0
+#: Times its calls as written after which it is, too: of a young run that is sooner, and with what
+#: was written at its first calls all later ones would be a lump that tells no growth.
+_MORE: Final = 2.0
 #: Digits of a number that is not whole: moments to the hundredth of a second.
 _DIGITS: Final = ".12g"
 _ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -29,7 +32,8 @@ def pace_text(run: RunTotals) -> str:
     pace, stored = run.pace, run.stored_pace
     if stored is not None and stored.pace is pace:
         at = run.sampled_at or 0.0
-        if at - stored.at < _EVERY or pace.calls == stored.calls:
+        is_recent = at - stored.at < _EVERY and pace.calls < _MORE * stored.calls
+        if is_recent or pace.calls == stored.calls:
             return stored.text
     if not pace.calls:
         return "null"

@@ -64,6 +64,18 @@ def test_what_a_run_did_since_its_pace_was_written_is_a_lump_and_no_jump(stored_
     assert now.value == pytest.approx(was.value, rel=0.02)
 
 
+def test_of_a_young_run_it_is_written_whenever_its_calls_have_doubled() -> None:
+    """Else all but the first of them would be a lump, which tells no growth."""
+    run = fresh()
+    for calls in range(1, 32):
+        text = codec.to_json(seen(run, calls, calls, spacing=0.1))
+    read = seen(codec.from_json(text), 32, 32, spacing=0.1)
+    was, now = left(seen(run, 32, 32, spacing=0.1), 0.1).calls_left, left(read, 0.1).calls_left
+    assert was is not None
+    assert now is not None
+    assert now.value == pytest.approx(was.value, rel=0.05)
+
+
 def test_the_pace_is_written_now_and_then() -> None:
     """With every call it would cost more than all the rest of the row."""
     run = seen(fresh(), 1, 20, spacing=1.0)
