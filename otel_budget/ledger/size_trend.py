@@ -7,8 +7,8 @@ are taken back: the gain of a local level with drift (A. C. Harvey, Forecasting,
 Series Models and the Kalman Filter, 1989, chapter 4), and at least that of a straight line through
 all sizes so far.
 
-A size that is nowhere near the expected one (a failed call, a helper with a context of its own) is
-no step of the growth: it counts for the mean, and the line goes on. Two in a row are a new
+A size that is nowhere near the expected one (a failed call, a sub-agent with a context of its own)
+is no step of the growth: it counts for the mean, and the line goes on. Two in a row are a new
 beginning, as of a context that was compacted: the growth stays.
 """
 

@@ -73,7 +73,7 @@ def test_a_failed_call_is_no_step_of_the_growth() -> None:
 
 @pytest.mark.parametrize("every", [2, 3, 4])
 def test_of_two_contexts_in_turn_the_mean_is_told(every: int) -> None:
-    """An agent and its helper under one run."""
+    """An agent and its sub-agent under one run."""
     sizes = [50_000.0 if number % every == 0 else 5000.0 for number in range(61)]
     size = trend_of(sizes).size()
     mean = (50_000 + 5000 * (every - 1)) / every
