@@ -371,7 +371,11 @@ time.sleep(0.5)
 print(len(heard), flush=True)
 sys.exit(9)
 """
+    ours = signal.getsignal(number)
+    if ours is signal.SIG_IGN:  # as of nohup, which what is started inherits, and keeps to
+        signal.signal(number, signal.SIG_DFL)
     process = start(tmp_path, "--max-tokens 10", sys.executable, "-c", script)
+    signal.signal(number, ours)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)

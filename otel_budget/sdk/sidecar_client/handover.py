@@ -42,6 +42,8 @@ _AGAIN_AFTER, _TRIES = 0.2, 5
 _USELESS: Final = 60.0
 _READ: Final = 100_000
 _BUSY: Final = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
+#: What is raised, and answered (5xx), also by a sidecar that ends in the middle of a request.
+_AWAY: Final = (OSError, http.client.HTTPException)
 _UNKNOWN: Final = (http.client.NOT_FOUND, http.client.METHOD_NOT_ALLOWED)
 
 
@@ -122,7 +124,7 @@ class Sender:
                     failed = self._send(line, runs)
                 except Exception as exc:  # noqa: BLE001 - whatever it is, the runs are over
                     logger.debug("handover: %s", exc)
-                    left = runs if isinstance(exc, OSError) else []
+                    left = runs if isinstance(exc, _AWAY) else []
                     line.close()
                 with self._changed:
                     self._sending = 0
@@ -169,7 +171,7 @@ class Sender:
             return 0
         if status == http.client.OK:
             return len(json.loads(said)["refused"])
-        if status in _BUSY:
+        if status in _BUSY or status >= http.client.INTERNAL_SERVER_ERROR:
             raise ConnectionError(f"the sidecar answers {status}")
         if status in _UNKNOWN:
             self._useless_until = time.monotonic() + _USELESS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import pytest
 from otel_budget import ResourceMonitor, semconv
 from otel_budget.sdk.metrics.last_state import text_of
 from otel_budget.sdk.run_record import RunRecord
+from otel_budget.sdk.sidecar_client import handover
 from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.handover import HANDOVERS, Handovers, Sender
 from otel_budget.sources.exposition import PageLimits, PageReader
@@ -66,7 +68,7 @@ def test_what_ends_while_a_request_is_on_its_way_goes_together() -> None:
     ("status", "body", "taken"),
     [
         (204, b"", True), (200, b'{"refused": []}', True), (200, b'{"refused": ["a"]}', False),
-        (409, b"", False), (404, b"", False), (500, b"", False), (413, b"", False),
+        (409, b"", False), (404, b"", False), (413, b"", False),
         (200, b"what?", False),
     ],
 )  # fmt: skip
@@ -106,6 +108,36 @@ def test_what_a_sidecar_was_away_for_goes_there_once_it_is_back() -> None:
         assert handed.finish(10)
         assert handed.finish(10)
     assert got[7:] == [b"c"] * 6
+
+
+def test_what_a_sidecar_that_ended_in_the_middle_of_it_did_not_take_goes_to_the_next() -> None:
+    """It answers 500, or breaks off within its answer."""
+    left: list[tuple[int, bytes]] = [(500, b""), (204, b"")]
+    with taking(lambda _body: left.pop(0) if left else (204, b"")) as (handed, address, got):
+        handed.add(address, "a")
+        until(lambda: len(got) == 1)
+        handed.add(address, "b")
+        until(lambda: got[1:] == [b"b", b"a"])
+        assert handed.finish(10), "none is missing any more"
+
+
+def test_an_answer_that_breaks_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it answered is not known; what was taken already counts once."""
+    broken = [http.client.IncompleteRead(b"")]
+    post = handover._KeptLine.post
+
+    def breaking(line: handover._KeptLine, body: bytes) -> tuple[int, bytes]:
+        answer = post(line, body)
+        if broken:
+            raise broken.pop()
+        return answer
+
+    monkeypatch.setattr(handover._KeptLine, "post", breaking)
+    with taking() as (handed, address, got):
+        handed.add(address, "a")
+        until(lambda: not broken)
+        assert handed.finish(10)
+    assert got == [b"a", b"a"]
 
 
 def test_a_body_that_is_too_long_goes_in_halves() -> None:
