@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from otel_budget import semconv
 from otel_budget.core.forecast import Forecast, ends_first
 from otel_budget.core.quantities import Number
-from otel_budget.core.reasons import Action, Basis, Reason
+from otel_budget.core.reasons import Action, Reason
 
 OPERATOR: Final = "operator"
 #: Whose limit is named of several that decide alike; others come after these, by name.
@@ -73,7 +74,12 @@ class LimitCheckResult:
         return self.status is not LimitStatus.EXCEEDED
 
 
-_UNKNOWN_USE: Final = tuple(reason for reason in Reason if reason.basis is Basis.UNKNOWN_USE)
+#: What stops for the unknown, and the resources of which one is limited then: as in
+#: policy.unknown_usage.
+_UNKNOWN_USE: Final[Mapping[str, tuple[str, ...]]] = {
+    Reason.UNKNOWN_USAGE: (semconv.TOKENS, semconv.COST),
+    Reason.UNPRICED_CALLS: (semconv.COST,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +144,18 @@ class Verdict:
         """
         if self.reason == Reason.OPERATOR_STOP:
             return OPERATOR
-        bound = [state.limit_from for state in self.resources.values() if self._is_bound_by(state)]
+        bound = [s.limit_from for name, s in self.resources.items() if self._is_bound_by(name, s)]
         origins = {origin for origin in bound if origin is not None}
         for origin in _ORIGINS:
             if origin in origins:
                 return origin
         return min(origins, default=None)
 
-    def _is_bound_by(self, state: ResourceState) -> bool:
+    def _is_bound_by(self, name: str, state: ResourceState) -> bool:
         """Tell whether a resource is what the status comes from, or what stops for the unknown."""
-        if self.reason in _UNKNOWN_USE:
-            return state.at_least and state.limit is not None
+        unknown = _UNKNOWN_USE.get(self.reason)
+        if unknown is not None:
+            return name in unknown and state.limit is not None
         return state.status is self.status and self.status is not LimitStatus.OK
 
     @property

@@ -22,11 +22,11 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes
+from otel_budget.core.observation import RunAttributes, is_handed_over
 from otel_budget.core.quantities import Number
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    pass
 
 N = TypeVar("N", float, Number)
 
@@ -188,15 +188,35 @@ class TargetReport(NamedTuple):
         return report._replace(ended_at=self.at if known is None else known)
 
 
-def reported_together(reports: Collection[TargetReport], silence: float) -> TargetReport:
+#: Seconds within which a page is read that was made before the run handed over its end.
+_READ_WITHIN = 10.0
+
+
+def _goes_on(report: TargetReport, since: float, last: TargetReport | None) -> bool:
+    """Tell whether a report shows that a run goes on that is said to have ended.
+
+    since: when that was said first. last: what the run handed over as its last word. A page that
+    was made before it, and read just after, is no news: by its own clock the run is no older there.
+    """
+    if report.ended_at is not None or report.at <= since:
+        return False
+    if last is None or last.ended_at is None or report.at > last.ended_at + _READ_WITHIN:
+        return True
+    lasted, ended = report.attributes.duration, last.attributes.duration
+    return lasted is None or ended is None or lasted > ended
+
+
+def reported_together(by_place: Mapping[str, TargetReport], silence: float) -> TargetReport:
     """Return what they say together. silence: seconds after which one does not count any more."""
+    reports = by_place.values()
     newest = max(report.at for report in reports)
     since = max(report.whole_at for report in reports) - silence
     fresh = [report for report in reports if report.at >= since]
+    last = next((r for place, r in by_place.items() if is_handed_over(place)), None)
     attributes = reduce(strictest, (report.attributes for report in fresh))
     ended = [report for report in fresh if report.ended_at is not None]
     since = min((report.ended_at or 0.0 for report in ended), default=newest)
-    if ended and not any(report.ended_at is None and report.at > since for report in fresh):
+    if ended and not any(_goes_on(report, since, last) for report in fresh):
         attributes = attributes._replace(
             state=min(report.attributes.state or "" for report in ended)
         )

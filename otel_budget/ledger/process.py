@@ -287,7 +287,7 @@ class Process:
         said = TargetReport(at, self.attributes, self.began_at, self.timed, at if whole else 0.0)
         reports[place] = said.follow(before)
         spacing = [v.seen_at - v.seen_before for v in self.target_series.values() if v.seen_before]
-        together = reported_together(reports.values(), SILENT_GAPS * max(1.0, *spacing, 1.0))
+        together = reported_together(reports, SILENT_GAPS * max(1.0, *spacing, 1.0))
         self.attributes_at, self.attributes, self.began_at, self.timed = together[:4]
 
     def _take_said(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:

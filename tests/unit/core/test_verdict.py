@@ -60,6 +60,9 @@ def test_calls_of_unknown_usage_are_stopped_by_the_limit_they_may_have_passed() 
     """The status stays what the known numbers say, so it does not tell."""
     states = {"tokens": state(OK, "sidecar", at_least=True), "api_calls": state(OK, "session")}
     assert verdict(OK, states, Reason.UNKNOWN_USAGE).limit_from == "sidecar"
+    states = {"cost": state(OK, "sidecar"), "tokens": state(OK, None, at_least=True)}
+    assert verdict(OK, states, Reason.UNKNOWN_USAGE).limit_from == "sidecar"
+    assert verdict(OK, states, Reason.UNPRICED_CALLS).limit_from == "sidecar"
 
 
 def test_for_want_of_data_no_limit_decides() -> None:

@@ -118,3 +118,24 @@ def test_a_bound_run_is_ended_by_a_process_that_its_target_showed() -> None:
     assert ledger.runs["run"].ended_at is not None
     ledger.bind(Bindings({"run": ["b"]}))
     assert tokens(ledger) == 3000, "what was taken stays"
+
+
+@pytest.mark.parametrize(
+    ("read_at", "lasted", "ended"),
+    [
+        (20.3, 19.9, True),  # made before the end, read just after
+        (20.3, 20.0, True),
+        (21.3, 21.0, False),  # it goes on
+        (35.0, 19.9, False),  # no page is read for so long
+    ],
+)
+def test_a_page_that_was_made_before_the_end_and_read_after_it_is_no_news(
+    *, read_at: float, lasted: float, ended: bool
+) -> None:
+    """Its process may be gone by the next scrape: it would be known as vanished for ever."""
+    ledger = Ledger()
+    scraped(ledger, seen(15, 2500))
+    assert handed(ledger, over(20, 3000))
+    scraped(ledger, seen(read_at, 3000, duration=lasted))
+    assert (ledger.runs["run"].ended_at is not None) is ended
+    assert tokens(ledger) == 3000
