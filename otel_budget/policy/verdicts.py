@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
-from otel_budget.core.reasons import Action, Basis, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import LimitStatus, Verdict
@@ -34,19 +34,18 @@ from otel_budget.policy.decision_table import (
     decide,
     decide_without_data,
 )
-from otel_budget.policy.format import describe, minutes, percent
+from otel_budget.policy.format import minutes
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import Foretold
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     RunStatus,
     headroom,
-    named,
     run_status,
-    uncertain_resources,
 )
 from otel_budget.policy.suggestion import Suggesting, workflow_of
-from otel_budget.policy.unknown_usage import OnUnknown, unknown_calls
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdict_message import message_of, not_judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -324,7 +323,9 @@ def _verdict(
         status=status,
         reason=reason,
         message=message
-        or _message(resources, decision, about) + _not_judged(unjudged) + about.gone,
+        or message_of(resources, decision, about.progress, about.uncertainty)
+        + not_judged(unjudged)
+        + about.gone,
         resources=resources if told is None else told,
         evaluated_at=about.now,
         started_at=about.started_at,
@@ -339,44 +340,6 @@ def _verdict(
         unjudged=unjudged,
         also_started_at=about.also_started_at,
     )
-
-
-def _not_judged(unjudged: tuple[str, ...]) -> str:
-    """Say which limits hold for nothing that is known."""
-    return f"; not judged, as nothing exports them: {', '.join(unjudged)}" if unjudged else ""
-
-
-def _message(resources: Mapping[str, ResourceState], decision: Decision, about: _About) -> str:
-    action, reason = decision
-    names = _worth_saying(resources)
-    numbers = ", ".join(describe(name, resources[name]) for name in names)
-    with_progress = "" if about.progress is None else f" with progress {percent(about.progress)}"
-    words = reason.advice
-    if reason.basis is not Basis.NUMBERS:
-        calls = unknown_calls(reason, about.uncertainty)
-        words = words.format(action=action, reason=reason, calls=calls)
-    return f"{numbers or 'nothing limited'}{with_progress}: {words}"
-
-
-def _worth_saying(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
-    """Return the resources past a line, or the one nearest to it, and those that are uncertain."""
-    for state in resources.values():
-        if state.status is not LimitStatus.OK or state.at_least or state.estimated:
-            break
-    else:
-        return _nearest(resources)  # as it is with most runs at most ticks
-    names = named(resources, LimitStatus.EXCEEDED) + named(resources, LimitStatus.APPROACHING)
-    names = names or _nearest(resources)
-    return names + tuple(name for name in uncertain_resources(resources) if name not in names)
-
-
-def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
-    nearest, most = "", -1.0
-    for name, state in resources.items():
-        ratio = state.ratio
-        if ratio is not None and ratio > most:
-            nearest, most = name, ratio
-    return (nearest,) if nearest else ()
 
 
 def _digits(
