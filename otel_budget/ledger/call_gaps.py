@@ -111,6 +111,8 @@ class CallGaps:
         gaps = cls()
         for name, value in zip(cls.__slots__, state, strict=True):
             setattr(gaps, name, value)
+        if gaps.seen and not gaps._samples:
+            raise ValueError("not the state of gaps")
         return gaps
 
 

@@ -33,6 +33,8 @@ _ROUNDING: Final = 1e-9
 _LEAST: Final = 0.1
 #: A mean below this is what is left of a sum that has faded: calls use nothing of it any more.
 _NOTHING: Final = 1e-30
+#: No number of a state is as large: totals end at 2^53, and fading sums hold at most their squares.
+_LARGEST: Final = 1e60
 #: Fading sums of each resource beside the context.
 _SUMS: Final = 3
 _NO_SUMS: Final = (0.0,) * _SUMS
@@ -302,16 +304,17 @@ class CallPace:
         pace = cls()
         try:
             calls, at, context, used, sums, rest, trend, gaps = state
-            pace._calls, pace._at = _number(calls), None if at is None else _number(at)
+            pace._calls, pace._at = _sum(calls), None if at is None else _number(at)
             pace._context = str(context)
-            pace._used = {str(name): _number(total) for name, total in used}
-            pace._ones, pace._sizes, pace._squares, pace._samples = map(_number, sums)
-            pace._rest = {str(name): tuple(map(_number, row)) for name, *row in rest}
+            pace._used = {str(name): _sum(total) for name, total in used}
+            pace._ones, pace._sizes, pace._squares, pace._samples = map(_sum, sums)
+            pace._rest = {str(name): tuple(map(_sum, row)) for name, *row in rest}
             pace._trend = SizeTrend.from_state(tuple(map(_number, trend)))
-            pace._gaps = CallGaps.from_state(tuple(map(_number, gaps)))
+            pace._gaps = CallGaps.from_state(tuple(map(_sum, gaps)))
         except TypeError as error:
             raise ValueError("not the state of a pace") from error
-        if any(len(row) != _SUMS for row in pace._rest.values()):
+        seen = pace._ones and pace._samples and pace._trend.has_begun
+        if any(len(row) != _SUMS for row in pace._rest.values()) or (calls and not seen):
             raise ValueError("not the state of a pace")
         return pace
 
@@ -330,7 +333,16 @@ def _context_of(totals: Mapping[str, Number]) -> str:
 
 
 def _number(value: object) -> float:
-    """Return a finite number of a state. Raises ValueError if it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return a number of a state. Raises ValueError if it is none that runs can have brought up."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not -_LARGEST < value < _LARGEST:  # type: ignore[operator] # NaN: false
         raise ValueError("not the state of a pace")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _sum(value: object) -> float:
+    """Return a number of a state that is never below 0: a sum, a weight, a count or a flag."""
+    number = _number(value)
+    if number < 0:
+        raise ValueError("not the state of a pace")
+    return number

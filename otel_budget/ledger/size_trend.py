@@ -179,6 +179,11 @@ class SizeTrend:
         """True once calls were seen apart from each other."""
         return self._over > 0
 
+    @property
+    def has_begun(self) -> bool:
+        """True once a call was seen."""
+        return self._seen > 0 and self._made > 0
+
     def state(self) -> tuple[float, ...]:
         """Return all of it."""
         return _STATE(self)
@@ -188,6 +193,8 @@ class SizeTrend:
         """Return the trend that ``state()`` described. Raises ValueError."""
         trend = cls()
         for name, value in zip(cls.__slots__, state, strict=True):
+            if value < 0 and name not in _SIGNED:
+                raise ValueError("not the state of a trend")
             setattr(trend, name, value)
         return trend
 
@@ -222,6 +229,8 @@ class SizeTrend:
         self._size, self._made, self._miss = self._level, 1.0, 0.0
 
 
+#: What may be below 0 in a state.
+_SIGNED: Final = frozenset(("_growth", "_miss", "_returned"))
 #: All of it at once: it is asked for at every verdict.
 _STATE: Final = attrgetter(*SizeTrend.__slots__)
 
