@@ -201,12 +201,16 @@ def test_the_metrics_of_every_alert_are_there_with_the_labels_it_asks_for(fleet:
 
 def test_a_healthy_fleet_has_no_alert_and_a_troubled_one_each_that_it_should(fleet: Fleet) -> None:
     """By the rules as they are shipped, evaluated over real metrics."""
-    # A disk that is slow for a moment makes a tick late: that may be told at any time.
-    told = 'max by (alertname) (ALERTS{alertname!~"OtelBudget(RunNotJudged|TickOverrun)"})'
-    assert fleet.prometheus.vector(told, fleet.healthy_at) == []
-    found = fleet.prometheus.vector("max by (alertname) (ALERTS)", fleet.troubled_at)
-    names = {row["metric"]["alertname"] for row in found}
-    assert names - {"OtelBudgetTickOverrun"} == PENDING_OR_FIRING
+    # A machine that is busy for some seconds makes a tick late, and several runs inconclusive at
+    # once, which is remembered: both may be told at any time. That they are is tested elsewhere.
+    of_a_busy_machine = {"OtelBudgetTickOverrun", "OtelBudgetInconclusive"}
+
+    def alerts(at: float) -> set[str]:
+        found = fleet.prometheus.vector("max by (alertname) (ALERTS)", at)
+        return {row["metric"]["alertname"] for row in found} - of_a_busy_machine
+
+    assert alerts(fleet.healthy_at) <= {"OtelBudgetRunNotJudged"}
+    assert alerts(fleet.troubled_at) == PENDING_OR_FIRING
 
 
 def test_grafanas_conditions_hold_where_prometheuss_do(fleet: Fleet) -> None:
