@@ -19,14 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, is_handed_over
 from otel_budget.core.quantities import Number
-
-if TYPE_CHECKING:
-    pass
 
 N = TypeVar("N", float, Number)
 
