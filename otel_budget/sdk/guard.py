@@ -318,6 +318,10 @@ class Guard:
     def _set_watermarks(
         self, used: dict[str, Number], result: LimitCheckResult, verdict: Verdict
     ) -> None:
+        # First of all: once the marks are those after a limit, no count crosses one any more, and
+        # another thread that still took the old answer for granted would go on and on.
+        self.unchanged_until = -math.inf
+
         def ahead(resource: str) -> Number | None:
             limited = self.local.bounds.get(resource)
             if limited is None or used[resource] >= limited.limit:
@@ -337,7 +341,6 @@ class Guard:
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
-        self.unchanged_until = -math.inf
         if held_back or not verdict.should_continue:
             return
         if result.status is LimitStatus.OK:

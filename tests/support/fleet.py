@@ -29,6 +29,8 @@ RULES = ROOT / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 INTERVAL = "0.2s"
 #: Seconds after which every scrape that began before has ended, in one way or the other.
 _SETTLED = 0.5
+#: Targets that missed no scrape since before the rules ran last: what misses one has no series.
+_ANSWERING = "min_over_time(up[2s]) == 1"
 #: What a sidecar that is too busy to read tells of its source, and nothing then of a run's data.
 _BUSY = 'otel_budget_sidecar_source_up == 0 or ALERTS{alertname="OtelBudgetSourceDown"}'
 #: A run in good health, one that nobody judges, and what is wrong with the others, by session id.
@@ -137,15 +139,15 @@ def fleet(folder: Path) -> Iterator[Fleet]:
 def _moment(server: Prometheus, *, answering: int) -> float:
     """Return a moment as of which so many targets answered: one may be too busy for a scrape.
 
-    It has to be past for that: a scrape that had begun by then may fail yet. Nor was the sidecar
-    too busy, then or when the rules ran whose alerts are told then.
+    It has to be past for that: a scrape that had begun by then may fail yet. They also answered
+    while the rules ran whose alerts are told then, and the sidecar was not too busy either.
     """
     moments: list[float] = []
 
     def all_answer() -> bool:
         moments.append(time.time())
         time.sleep(_SETTLED)
-        answered = len(server.vector("up == 1", moments[-1])) == answering
+        answered = len(server.vector(_ANSWERING, moments[-1])) == answering
         return answered and not server.vector(_BUSY, moments[-1])
 
     until(all_answer)

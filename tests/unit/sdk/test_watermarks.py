@@ -254,3 +254,27 @@ def test_while_all_is_well_policy_is_not_asked() -> None:
     assert monitor.should_continue(0.5)
     assert monitor._guard.unchanged_until == calm
     monitor.close(timeout=0)
+
+
+def test_nobody_is_told_to_go_on_while_the_marks_are_being_set_after_a_limit(
+    monkeypatch: pytest.MonkeyPatch, make: Make
+) -> None:
+    """From then on no count crosses one, so whoever asks in between must look, too."""
+    monitor = make(max_tokens=100, max_duration_seconds=None)
+    guard = monitor._guard
+    seen: list[tuple[int, float]] = []
+    plain = guard._set_call_marks
+
+    def in_between() -> None:
+        seen.append((guard.tokens_watermark, guard.unchanged_until))
+        plain()
+
+    monkeypatch.setattr(guard, "_set_call_marks", in_between)
+    assert monitor.should_continue()
+    monitor.record_operation(80)
+    assert monitor.should_continue()
+    assert guard.unchanged_until == math.inf
+    monitor.record_operation(20)
+    assert not monitor.should_continue()
+    assert {mark for mark, _ in seen} >= {80, 100, seen[-1][0]}
+    assert {until for _, until in seen} == {-math.inf}
