@@ -82,6 +82,8 @@ class RunAttributes(NamedTuple):
     labels: Mapping[str, str] | None = None
     """Whose the run is, in its own words: ``workflow`` and the scope labels that it has; none is
     empty. Equal ones are one object. None: it does not say."""
+    parent: str | None = None
+    """Session id of the run whose descendant it is, in its own words; None: of none."""
 
 
 class RunObservation(NamedTuple):

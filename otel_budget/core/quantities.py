@@ -159,3 +159,8 @@ def _plain(money: Decimal) -> Decimal:
 COUNT: Final[Quantity] = _Count()
 SECONDS: Final[Quantity] = _Seconds()
 MONEY: Final[Quantity] = _Money()
+
+
+def as_json(amount: Number) -> int | float | str:
+    """Return an amount as a JSON type: money is a string, so that it stays exact."""
+    return str(amount) if isinstance(amount, Decimal) else amount

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.budget import Mode, WindowSpan
 from otel_budget.core.forecast import Forecast, ends_first
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action, Reason
@@ -39,8 +41,8 @@ class ResourceState(NamedTuple):
     """Used over limit; 1 for a limit of 0; None when unlimited."""
     status: LimitStatus
     limit_from: str | None = None
-    """Whose limit counted: ``session``, ``sidecar``, ``operator``, ``suggested``, or what a newer
-    sidecar says."""
+    """Whose limit counted: ``session``, ``sidecar``, ``operator``, ``suggested``, ``parent:ID``,
+    ``budget:NAME`` or ``budget:NAME{k=v,…}``, or what a newer sidecar says."""
     exhaustion_seconds: float | None = None
     """Forecast seconds until the limit, those of ``forecast``; None when it is not being spent, or
     not forecast."""
@@ -72,6 +74,41 @@ class LimitCheckResult:
     def should_continue(self) -> bool:
         """True unless a limit is exceeded. What to do when one is near is the verdict's."""
         return self.status is not LimitStatus.EXCEEDED
+
+
+class BudgetResource(NamedTuple):
+    """One resource of a budget in its present window."""
+
+    used: Number
+    limit: Number
+    """``base + top_up + carried``: the only one that counts."""
+    remaining: Number
+    """Never below 0."""
+    ratio: float
+    status: LimitStatus
+    base: Number
+    top_up: Number
+    carried: Number
+    """From the window before; below 0 where an overrun is carried."""
+    warning_at: Number
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """How a budget stands for one group, as a verdict lists it."""
+
+    name: str
+    group: Mapping[str, str]
+    mode: Mode
+    window: WindowSpan
+    resources: Mapping[str, BudgetResource]
+    """Those that it limits."""
+    origin: str
+    """As ``limit_from`` names it."""
+    binds: bool = False
+    """True if it decided the verdict that it stands in."""
+    tz: dt.tzinfo = field(default=dt.UTC, compare=False, repr=False)
+    """In which its times are told."""
 
 
 #: What stops for the unknown, and the resources of which one is limited then: as in
@@ -113,8 +150,8 @@ class Verdict:
     """Follows from the inputs: the same inputs give the same id."""
     policy_revision: str = ""
     """Names the policy (the sidecar's ceilings and rules) it was decided under."""
-    budgets: tuple[Mapping[str, object], ...] = ()
-    """Budgets shared with other runs; always empty in this version."""
+    budgets: tuple[BudgetState, ...] = ()
+    """The budgets that the run shares with others, by name."""
     completion_threshold: float | None = None
     """Progress from which the run may finish, as it was decided with: the stricter of the run's
     own and the sidecar's. None: not said."""
@@ -145,6 +182,7 @@ class Verdict:
         if self.reason == Reason.OPERATOR_STOP:
             return OPERATOR
         bound = [s.limit_from for name, s in self.resources.items() if self._is_bound_by(name, s)]
+        bound += [budget.origin for budget in self.budgets if budget.binds]
         origins = {origin for origin in bound if origin is not None}
         for origin in _ORIGINS:
             if origin in origins:

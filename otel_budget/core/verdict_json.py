@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from otel_budget.core import forecast_json, validation
+from otel_budget.core import budget_json, forecast_json, validation
 from otel_budget.core.json_fields import Fields
+from otel_budget.core.quantities import as_json
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
-
-if TYPE_CHECKING:
-    from otel_budget.core.quantities import Number
 
 VERSION = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,8 +39,8 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "limit_from": verdict.limit_from,
         "message": verdict.message,
         "resources": {name: _resource(state) for name, state in verdict.resources.items()},
-        "headroom": {name: _number(value) for name, value in verdict.headroom.items()},
-        "budgets": [dict(budget) for budget in verdict.budgets],
+        "headroom": {name: as_json(value) for name, value in verdict.headroom.items()},
+        "budgets": [budget_json.to_dict(budget) for budget in verdict.budgets],
         "progress": verdict.progress,
         "completion_threshold": verdict.completion_threshold,
         "data_at": None if verdict.data_at is None else timestamp(verdict.data_at),
@@ -106,7 +103,7 @@ def from_dict(data: object) -> Verdict:
         sequence=fields.maybe(fields.whole, "sequence"),
         decision_id=fields.maybe(fields.text, "decision_id") or "",
         policy_revision=fields.maybe(fields.text, "policy_revision") or "",
-        budgets=tuple(fields.maybe(fields.mappings, "budgets") or ()),
+        budgets=tuple(map(budget_json.from_dict, fields.maybe(fields.mappings, "budgets") or ())),
         completion_threshold=fields.maybe(fields.share, "completion_threshold"),
         # Not held against the states this version knows: a newer sidecar may know more.
         run_state=fields.maybe(fields.text, "run_state"),
@@ -127,10 +124,10 @@ def _resource(state: ResourceState) -> dict[str, Any]:
     forecast = state.forecast
     unknown = {key: True for key in ("at_least", "estimated") if getattr(state, key)}
     return {
-        "used": _number(state.used),
-        "limit": None if state.limit is None else _number(state.limit),
-        "warning_at": None if state.warning_at is None else _number(state.warning_at),
-        "remaining": None if state.remaining is None else _number(state.remaining),
+        "used": as_json(state.used),
+        "limit": None if state.limit is None else as_json(state.limit),
+        "warning_at": None if state.warning_at is None else as_json(state.warning_at),
+        "remaining": None if state.remaining is None else as_json(state.remaining),
         "ratio": state.ratio,
         "status": str(state.status),
         "limit_from": state.limit_from,
@@ -157,7 +154,3 @@ def _state(name: str, data: object) -> ResourceState:
         warning_at=fields.maybe(fields.amount, "warning_at", name),
         forecast=fields.maybe(fields.within, "forecast", forecast_json.from_fields),
     )
-
-
-def _number(value: Number) -> int | float | str:
-    return str(value) if isinstance(value, Decimal) else value

@@ -50,6 +50,7 @@ from otel_budget.policy.verdict_message import message_of, not_judged
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.budget import Budget
     from otel_budget.core.observation import RunAttributes
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
@@ -85,6 +86,8 @@ class Rules:
     """True if limits hold for all runs together that follow each other and do not complete."""
     revision: str = ""
     """Names this set of rules in every verdict."""
+    budgets: tuple[Budget, ...] = ()
+    """Those that runs share, as configured."""
     suggesting: Suggesting | None = None
     """Between which bounds limits are suggested for each workflow; None: none are."""
     suggested: Mapping[str, Bounds] = field(default_factory=dict)

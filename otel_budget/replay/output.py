@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.core import forecast_json
+from otel_budget.core import budget_json, forecast_json
 from otel_budget.replay.changes import VerdictChange
 from otel_budget.replay.json_numbers import number
 from otel_budget.replay.summary import as_json
@@ -50,7 +50,7 @@ def _change(change: VerdictChange) -> dict[str, Any]:
         "reason": str(verdict.reason),
         "limit_from": verdict.limit_from,
         "used": {name: number(state.used) for name, state in verdict.resources.items()},
-        "budgets": [dict(budget) for budget in verdict.budgets],
+        "budgets": [budget_json.to_dict(budget) for budget in verdict.budgets],
     }
 
 

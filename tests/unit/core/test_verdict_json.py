@@ -93,7 +93,10 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
     newer["reason"] = "budget_spent"
     newer["run_state"] = "waiting"
     newer["signature"] = {"alg": "x"}
-    newer["budgets"] = [{"name": "team"}]
+    newer["budgets"] = [{
+        "name": "team", "group": {"user": "ann"}, "mode": "enforce", "window": {"start": None},
+        "resources": {}, "limit_from": "budget:team{user=ann}", "binds": True, "colour": "red",
+    }]  # fmt: skip
     state = {"used": "1.50", "limit": "2", "remaining": "0.50", "ratio": 0.75, "status": "ok"}
     newer["resources"]["team_cost"] = {**state, "limit_from": "budget", "window": "week"}
     newer["resources"]["searches"] = {**state, "used": 3, "limit": 4, "remaining": 1}
@@ -102,7 +105,7 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
     assert read.resources["team_cost"].used == Decimal("1.50")
     assert str(read.resources["team_cost"].limit_from) == "budget"
     assert read.resources["searches"].used == 3
-    assert read.budgets == ({"name": "team"},)
+    assert [(budget.name, budget.group) for budget in read.budgets] == [("team", {"user": "ann"})]
 
 
 OPTIONAL: dict[str, object] = {
