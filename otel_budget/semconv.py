@@ -35,6 +35,13 @@ ACTION: Final = "action"
 SOURCE: Final = "source"
 VERSION: Final = "version"
 LABEL: Final = "label"
+BUDGET: Final = "budget"
+GROUP: Final = "group"
+MODE: Final = "mode"
+WINDOW: Final = "window"
+WHEN_LOW: Final = "when_low"
+TITLE: Final = "title"
+LIMIT_FROM: Final = "limit_from"
 
 #: Bounded labels that say to whom a run belongs.
 SCOPE_LABELS: Final = ("team", "project", "user", "agent")
@@ -362,6 +369,49 @@ PUSHED_ITEMS: Final = _counter("otel_budget_sidecar_pushed_items_total",
 PUSHED_REJECTED: Final = _counter("otel_budget_sidecar_pushed_rejected_items_total",
     "Points and log records that were pushed and refused: implausible, or past a bound.", SIGNAL)
 BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
+
+# Of budgets that runs share; ``group`` as in core.budget.Budget.group_text.
+_GROUP_RESOURCE: Final = (BUDGET, GROUP, RESOURCE, UNIT)
+BUDGET_INFO: Final = _gauge("otel_budget_budget_info",
+    "Always 1; says what a budget is. One in mode shadow stops nobody.",
+    BUDGET, MODE, WINDOW, WHEN_LOW, TITLE)
+BUDGET_USED: Final = _gauge("otel_budget_budget_used",
+    "What a group has used of a budget in its present window.", *_GROUP_RESOURCE)
+BUDGET_LIMIT: Final = _gauge("otel_budget_budget_limit",
+    "The limit that counts for a group: the budget's own, top-ups and what was carried over.",
+    *_GROUP_RESOURCE)
+BUDGET_WARNING: Final = _gauge("otel_budget_budget_warning_limit",
+    "The smallest use at which a group's budget counts as low.", *_GROUP_RESOURCE)
+BUDGET_REMAINING: Final = _gauge("otel_budget_budget_remaining",
+    "What a group may still use in its present window; never below 0.", *_GROUP_RESOURCE)
+BUDGET_UTILIZATION: Final = _gauge("otel_budget_budget_utilization_ratio",
+    "Used over limit; 1 for a limit of 0.", *_GROUP_RESOURCE)
+BUDGET_EXHAUSTION: Final = _gauge("otel_budget_budget_exhaustion_seconds",
+    "Seconds until a group's budget is used up if it is spent as of late; absent if it is not "
+    "being spent, or lasts until it is reset.", *_GROUP_RESOURCE)
+BUDGET_TOP_UP: Final = _gauge("otel_budget_budget_top_up",
+    "The part of a limit that top-ups granted; absent where none is in force.", *_GROUP_RESOURCE)
+BUDGET_CARRIED: Final = _gauge("otel_budget_budget_carried",
+    "The part of a limit that the window before left, below 0 for an overrun; absent where "
+    "nothing was carried over.", *_GROUP_RESOURCE)
+BUDGET_RESET: Final = _gauge("otel_budget_budget_reset_timestamp_seconds",
+    "Unix time at which a group's window ends and its use begins at 0; absent where that never "
+    "happens at once.", BUDGET, GROUP)
+BUDGET_WINDOW_START: Final = _gauge("otel_budget_budget_window_start_timestamp_seconds",
+    "Unix time at which a group's present window began.", BUDGET, GROUP)
+BUDGET_COUNTED_FROM: Final = _gauge("otel_budget_budget_counted_from_timestamp_seconds",
+    "Unix time since which use is counted; what was used before is in no book of this budget.",
+    BUDGET, GROUP)
+BUDGET_SESSIONS: Final = _gauge("otel_budget_budget_sessions",
+    "Live runs that count towards a group's budget.", BUDGET, GROUP)
+BUDGET_GROUPS: Final = _gauge("otel_budget_budget_groups",
+    "Groups of a budget that are counted apart.", BUDGET)
+BUDGET_GROUPS_MAX: Final = _gauge("otel_budget_budget_groups_max",
+    "Most groups of a budget that are counted apart: runs of any further one share the group "
+    "'other'.", BUDGET)
+BOUND_RUNS: Final = _gauge("otel_budget_sidecar_bound_runs",
+    "Live runs that are near a limit or stopped by one, by whose limit it is: session, sidecar, "
+    "operator, suggested, parent, or budget:NAME.", LIMIT_FROM, ACTION)
 
 SIDECAR_METRICS: Final = _all_declared()
 

@@ -110,6 +110,11 @@ class BudgetState:
     tz: dt.tzinfo = field(default=dt.UTC, compare=False, repr=False)
     """In which its times are told."""
 
+    @property
+    def group_text(self) -> str:
+        """The group in words, as ``Budget.group_text`` gives them: empty without ``per``."""
+        return self.origin.removeprefix(f"budget:{self.name}").strip("{}")
+
 
 #: What stops for the unknown, and the resources of which one is limited then: as in
 #: policy.unknown_usage.

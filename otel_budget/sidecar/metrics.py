@@ -30,6 +30,7 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.runtime.workers import Workers
+from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs
 from otel_budget.sidecar.forecast_metrics import Forecasts
 from otel_budget.sidecar.metric_families import add_number, gauge
 from otel_budget.sidecar.tick_result import TickResult
@@ -174,10 +175,12 @@ class SidecarMetrics(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield every metric of ``semconv.SIDECAR_METRICS``, from one moment."""
         with self._lock:
-            verdicts = self._last.verdicts
+            verdicts, now = self._last.verdicts, self._clock()
             others = [*self._of_counts(), *self._of_the_process()]
         # Not under the lock, for which the event loop would wait: of 100,000 runs it takes seconds.
         yield from self._of_verdicts(verdicts)
+        yield from bound_runs(one for one in verdicts if not one.is_over(now))
+        yield from BudgetFamilies().families
         yield from others
 
     def _of_verdicts(self, verdicts: Iterable[Verdict]) -> Iterator[Family]:

@@ -1,0 +1,140 @@
+"""Budgets that runs share, as metrics: what each group used of what, until when, and whom it binds.
+
+What must live here: how a report becomes families. What is unknown is absent, never 0. The series
+are bounded: at most ``groups_max`` groups of a budget and the one past them, some ten for each
+resource that it limits. A window of each run by itself has no group: its use is the run's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.core.reasons import Action
+from otel_budget.core.resources import RESOURCES
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.sidecar.metric_families import add_number, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from prometheus_client.core import GaugeMetricFamily
+
+    from otel_budget.core.budget import Budget
+    from otel_budget.core.verdict import BudgetResource, BudgetState, Verdict
+
+#: What a limit's origin begins with whose rest has no bound: a run's id, a group's labels.
+_PARENT: Final = "parent"
+_NOTHING: Final[Mapping[str, float]] = {}
+
+
+class BudgetFamilies:
+    """The families of all budgets."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._info = gauge(semconv.BUDGET_INFO)
+        self._used, self._limit = gauge(semconv.BUDGET_USED), gauge(semconv.BUDGET_LIMIT)
+        self._warning = gauge(semconv.BUDGET_WARNING)
+        self._remaining = gauge(semconv.BUDGET_REMAINING)
+        self._utilization = gauge(semconv.BUDGET_UTILIZATION)
+        self._exhaustion = gauge(semconv.BUDGET_EXHAUSTION)
+        self._top_up, self._carried = gauge(semconv.BUDGET_TOP_UP), gauge(semconv.BUDGET_CARRIED)
+        self._reset = gauge(semconv.BUDGET_RESET)
+        self._start = gauge(semconv.BUDGET_WINDOW_START)
+        self._counted_from = gauge(semconv.BUDGET_COUNTED_FROM)
+        self._sessions = gauge(semconv.BUDGET_SESSIONS)
+        self._groups = gauge(semconv.BUDGET_GROUPS)
+        self._groups_max = gauge(semconv.BUDGET_GROUPS_MAX)
+
+    @property
+    def families(self) -> Iterable[GaugeMetricFamily]:
+        """All of them, in the order of ``semconv``."""
+        return (
+            self._info, self._used, self._limit, self._warning, self._remaining, self._utilization,
+            self._exhaustion, self._top_up, self._carried, self._reset, self._start,
+            self._counted_from, self._sessions, self._groups, self._groups_max,
+        )  # fmt: skip
+
+    def add_budget(self, budget: Budget, groups: int) -> None:
+        """Add what a budget is. groups: how many are counted apart."""
+        about = (str(budget.mode), budget.window.text, str(budget.when_low), budget.title)
+        self._info.add_metric((budget.name, *about), 1)
+        if budget.per:
+            add_number(self._groups, (budget.name,), groups)
+            add_number(self._groups_max, (budget.name,), budget.groups_max)
+
+    def add_group(
+        self,
+        state: BudgetState,
+        *,
+        sessions: int,
+        counted_from: float | None = None,
+        exhaustion: Mapping[str, float] = _NOTHING,
+    ) -> None:
+        """Add how a budget stands for a group.
+
+        counted_from: Unix time. exhaustion: seconds, by resource; absent where it lasts.
+        """
+        group = (state.name, state.group_text)
+        span = state.window
+        add_number(self._reset, group, span.resets_at)
+        add_number(self._start, group, span.start)
+        add_number(self._counted_from, group, counted_from)
+        add_number(self._sessions, group, sessions)
+        for resource, one in state.resources.items():
+            labels = (*group, resource, RESOURCES[resource].unit)
+            self._add_resource(labels, one)
+            add_number(self._exhaustion, labels, exhaustion.get(resource))
+
+    def _add_resource(self, labels: tuple[str, ...], one: BudgetResource) -> None:
+        add_number(self._used, labels, one.used)
+        add_number(self._limit, labels, one.limit)
+        add_number(self._warning, labels, one.warning_at)
+        add_number(self._remaining, labels, one.remaining)
+        add_number(self._utilization, labels, one.ratio)
+        add_number(self._top_up, labels, one.top_up or None)
+        add_number(self._carried, labels, one.carried or None)
+
+
+def exhaustion_seconds(
+    state: BudgetState, rates: Mapping[str, float], now: float
+) -> dict[str, float]:
+    """Return in how many seconds each resource of a group is used up as it is spent of late.
+
+    Without those that are not being spent, or last until the reset. rates: a second, by resource.
+    now: Unix time.
+    """
+    resets_at = state.window.resets_at
+    left = math.inf if resets_at is None else resets_at - now
+    found = {}
+    for resource, one in state.resources.items():
+        rate = rates.get(resource, 0.0)
+        if rate > 0:
+            seconds = float(one.remaining) / rate
+            if seconds < left:
+                found[resource] = seconds
+    return found
+
+
+def bound_runs(verdicts: Iterable[Verdict]) -> Iterator[GaugeMetricFamily]:
+    """Yield how many live runs a limit binds, by whose it is. verdicts: those in force."""
+    counts = Counter(
+        (_whose(origin), str(verdict.action))
+        for verdict in verdicts
+        if (verdict.status is not LimitStatus.OK or verdict.action is not Action.CONTINUE)
+        and verdict.run_state not in semconv.OVER_STATES
+        and (origin := verdict.limit_from) is not None
+    )
+    family = gauge(semconv.BOUND_RUNS)
+    for labels, count in sorted(counts.items()):
+        family.add_metric(labels, count)
+    yield family
+
+
+def _whose(origin: str) -> str:
+    """Return an origin without what there may be any number of: ids of parents, groups."""
+    kind, _, rest = origin.partition(":")
+    return _PARENT if kind == _PARENT else f"{kind}:{rest.partition('{')[0]}" if rest else kind

@@ -1,0 +1,207 @@
+"""Budgets as metrics: the numbers of the report, nothing that is not known, no more series than
+there are groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.core.budget import Budget, Group, Mode, WhenLow, Window, WindowKind, WindowSpan
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import (
+    BudgetResource,
+    BudgetState,
+    LimitStatus,
+    ResourceState,
+    Verdict,
+)
+from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs, exhaustion_seconds
+
+if TYPE_CHECKING:
+    from prometheus_client.core import GaugeMetricFamily
+
+Found = dict[str, dict[tuple[str, ...], float]]
+MONTH = Window(WindowKind.CALENDAR, every="month", zone="Europe/Berlin")
+BUDGET = Budget(
+    "research-month", MONTH, {semconv.TOKENS: 1000, semconv.COST: Decimal(5)}, per=("user",),
+    title="Research", when_low=WhenLow.FINISH_MOST, groups_max=50,
+)  # fmt: skip
+
+
+def resource(used: float, limit: float = 1000, **others: float) -> BudgetResource:
+    """Return how a resource stands. others: top_up, carried."""
+    more = {"top_up": 0, "carried": 0, **others}
+    return BudgetResource(
+        used=used, limit=limit, remaining=max(0, limit - used), ratio=used / limit,
+        status=LimitStatus.EXCEEDED if used >= limit else LimitStatus.OK,
+        base=limit - more["top_up"] - more["carried"], warning_at=limit * 0.8, **more,
+    )  # fmt: skip
+
+
+def state(
+    group: Group = ("ann",),
+    *,
+    span: WindowSpan = WindowSpan(100.0, 900.0, 900.0),  # noqa: B008 - a value that never changes
+    binds: bool = False,
+    **resources: BudgetResource,
+) -> BudgetState:
+    """Return how the budget stands for a group."""
+    return BudgetState(
+        BUDGET.name, BUDGET.group_labels(group), Mode.ENFORCE, span,
+        resources or {semconv.TOKENS: resource(200)}, BUDGET.origin(group), binds,
+    )  # fmt: skip
+
+
+def shown(families: Iterable[GaugeMetricFamily]) -> Found:
+    """Return the values by metric and label values, in the order of the contract's labels."""
+    order = {metric.name: metric.labels for metric in semconv.SIDECAR_METRICS}
+    return {
+        family.name: {
+            tuple(sample.labels[label] for label in order[family.name]): sample.value
+            for sample in family.samples
+        }
+        for family in families
+        if family.samples
+    }
+
+
+def test_a_group_shows_what_it_used_of_what_and_until_when() -> None:
+    families = BudgetFamilies()
+    families.add_budget(BUDGET, groups=2)
+    families.add_group(
+        state(tokens=resource(200, 1500, top_up=300, carried=200)),
+        sessions=3, counted_from=50.0, exhaustion={semconv.TOKENS: 77.5},
+    )  # fmt: skip
+    budget, group = "research-month", "user=ann"
+    one = (budget, group, "tokens", "tokens")
+    assert shown(families.families) == {
+        "otel_budget_budget_info": {
+            (budget, "enforce", "every month, Europe/Berlin", "finish_most", "Research"): 1
+        },
+        "otel_budget_budget_used": {one: 200},
+        "otel_budget_budget_limit": {one: 1500},
+        "otel_budget_budget_warning_limit": {one: 1200},
+        "otel_budget_budget_remaining": {one: 1300},
+        "otel_budget_budget_utilization_ratio": {one: 200 / 1500},
+        "otel_budget_budget_exhaustion_seconds": {one: 77.5},
+        "otel_budget_budget_top_up": {one: 300},
+        "otel_budget_budget_carried": {one: 200},
+        "otel_budget_budget_reset_timestamp_seconds": {(budget, group): 900},
+        "otel_budget_budget_window_start_timestamp_seconds": {(budget, group): 100},
+        "otel_budget_budget_counted_from_timestamp_seconds": {(budget, group): 50},
+        "otel_budget_budget_sessions": {(budget, group): 3},
+        "otel_budget_budget_groups": {(budget,): 2},
+        "otel_budget_budget_groups_max": {(budget,): 50},
+    }
+
+
+def test_what_is_not_there_is_absent_and_no_zero() -> None:
+    """No reset, no top-up, nothing carried, nothing spent; an overrun that is carried is there."""
+    families = BudgetFamilies()
+    total = WindowSpan(100.0, math.inf, None)
+    families.add_group(state(span=total, cost=resource(2, 4, carried=-1)), sessions=0)
+    found = shown(families.families)
+    assert found["otel_budget_budget_carried"] == {
+        ("research-month", "user=ann", "cost", "usd"): -1
+    }
+    assert found["otel_budget_budget_sessions"] == {("research-month", "user=ann"): 0}
+    assert not found.keys() & {
+        "otel_budget_budget_reset_timestamp_seconds",
+        "otel_budget_budget_exhaustion_seconds",
+        "otel_budget_budget_top_up",
+        "otel_budget_budget_counted_from_timestamp_seconds",
+    }
+
+
+def test_no_budget_has_no_series() -> None:
+    assert shown(BudgetFamilies().families) == {}
+    assert shown(bound_runs(())) == {}
+
+
+@pytest.mark.parametrize(
+    ("group", "want"),
+    [
+        (("ann",), "user=ann"),
+        (("",), "user="),
+        ((r"a,b={c}%",), "user=a%2Cb%3D%7Bc%7D%25"),
+        (None, "other"),
+    ],
+)
+def test_a_group_is_named_as_in_limit_from(group: Group, want: str) -> None:
+    assert state(group).group_text == want == BUDGET.group_text(group)
+
+
+def test_a_budget_for_all_has_a_group_without_a_name() -> None:
+    alone = Budget("all", MONTH, {semconv.TOKENS: 5})
+    stands = BudgetState("all", {}, Mode.ENFORCE, WindowSpan(0.0), {}, alone.origin(()))
+    assert stands.group_text == ""
+
+
+@pytest.mark.parametrize(
+    ("rates", "want"),
+    [
+        ({"tokens": 8.0}, {"tokens": 100.0}),
+        ({"tokens": 1.0}, {}),  # 800 s at a time when 300 s are left
+        ({"tokens": 0.0}, {}),
+        ({}, {}),
+    ],
+)
+def test_it_runs_out_at_the_rate_of_late_unless_it_is_reset_before(
+    rates: Mapping[str, float], want: Mapping[str, float]
+) -> None:
+    assert exhaustion_seconds(state(), rates, now=600.0) == want
+
+
+def test_what_is_used_up_has_run_out() -> None:
+    """And what is never reset runs out however long it takes."""
+    over = state(tokens=resource(1200))
+    assert exhaustion_seconds(over, {"tokens": 1.0}, now=600.0) == {"tokens": 0.0}
+    forever = state(span=WindowSpan(0.0), tokens=resource(200))
+    assert exhaustion_seconds(forever, {"tokens": 0.001}, now=600.0) == {"tokens": 800_000.0}
+
+
+def verdict(
+    session: str,
+    *,
+    action: Action = Action.STOP,
+    status: LimitStatus = LimitStatus.EXCEEDED,
+    limit_from: str | None = None,
+    budgets: tuple[BudgetState, ...] = (),
+    run_state: str = "running",
+) -> Verdict:
+    """Return a verdict that one limit decided."""
+    own = ResourceState(10, 10, 0, 1.0, status, limit_from)
+    return Verdict(
+        session_id=session, action=action, status=status, reason=Reason.LIMIT_EXCEEDED, message="",
+        resources={} if limit_from is None else {semconv.TOKENS: own}, evaluated_at=0.0,
+        budgets=budgets, run_state=run_state,
+    )  # fmt: skip
+
+
+def test_whom_a_limit_binds_is_counted_by_whose_it_is() -> None:
+    """By kind and budget: neither ids of parents nor groups, of which there may be any number."""
+    calm = verdict("a", action=Action.CONTINUE, status=LimitStatus.OK)
+    near = verdict(
+        "b", action=Action.CONTINUE, status=LimitStatus.APPROACHING, limit_from="session"
+    )
+    families = bound_runs(
+        [
+            calm, near,
+            verdict("c", budgets=(state(("ann",), binds=True),)),
+            verdict("d", budgets=(state(("bob",), binds=True), state(("cy",)))),
+            verdict("e", limit_from="parent:x1"), verdict("f", limit_from="parent:x2"),
+            verdict("g", limit_from="sidecar", run_state="completed"),
+        ]
+    )  # fmt: skip
+    assert shown(families) == {
+        "otel_budget_sidecar_bound_runs": {
+            ("budget:research-month", "stop"): 2,
+            ("parent", "stop"): 2,
+            ("session", "continue"): 1,
+        }
+    }
