@@ -199,3 +199,15 @@ class TopUp(NamedTuple):
     """Unix time at which it ends; None: at the end of ``window_start``'s window."""
     window_start: float
     """Start of the window in which it was given."""
+    asked: str = ""
+    """All that was asked for, always spelled the same: what is asked for again with the same key
+    must be the same."""
+
+
+class ClosedWindow(NamedTuple):
+    """A window that is over, as the history has it."""
+
+    span: WindowSpan
+    used: Mapping[str, Number]
+    limits: Mapping[str, Number]
+    """Per resource that was limited, the one that counted at its end."""

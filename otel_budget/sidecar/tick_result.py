@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.findings import Finding, RunFailure
     from otel_budget.policy.suggester import SuggestedChange
+    from otel_budget.sidecar.budget_report import BudgetReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +106,5 @@ class TickResult:
     """What went wrong with single runs as this program failed at them."""
     suggestions: SuggestionReport = NO_SUGGESTIONS
     """What is suggested by now."""
+    budgets: Mapping[str, BudgetReport] = dataclasses.field(default_factory=dict)
+    """How the shared budgets stand, by name."""
