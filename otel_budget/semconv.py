@@ -32,6 +32,7 @@ RUN_STATE: Final = "run_state"
 STATUS: Final = "status"
 REASON: Final = "reason"
 ACTION: Final = "action"
+LIMIT_FROM: Final = "limit_from"
 SOURCE: Final = "source"
 VERSION: Final = "version"
 LABEL: Final = "label"
@@ -41,7 +42,6 @@ MODE: Final = "mode"
 WINDOW: Final = "window"
 WHEN_LOW: Final = "when_low"
 TITLE: Final = "title"
-LIMIT_FROM: Final = "limit_from"
 
 #: Bounded labels that say to whom a run belongs.
 SCOPE_LABELS: Final = ("team", "project", "user", "agent")
@@ -256,6 +256,10 @@ VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID
 VERDICT_INFO: Final = _gauge("otel_budget_verdict_info",
     "Always 1; why the verdict is what it is, and the state that the run reported.",
     SESSION_ID, STATUS, REASON, RUN_STATE)
+VERDICT_WOULD: Final = _gauge("otel_budget_verdict_would",
+    "What the verdict would be if budgets and ceilings in shadow were enforced: 1 continue, 0 "
+    "stop; absent when that is the same, or nothing is in shadow.",
+    SESSION_ID, STATUS, REASON, LIMIT_FROM)
 USED: Final = _gauge("otel_budget_used",
     "What the run has used, as judged.", SESSION_ID, RESOURCE, UNIT)
 REMAINING: Final = _gauge("otel_budget_remaining",

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, create_model, model_validator
 
 from otel_budget.config.section import RefusedKey, Section
 from otel_budget.config.sources import ADD
-from otel_budget.config.values import checked
+from otel_budget.config.values import YesOrNo, checked
 from otel_budget.core import validation
 from otel_budget.core.limits import IGNORE, STOP
 from otel_budget.core.resources import RESOURCES, Resource
@@ -57,6 +57,8 @@ class _Ceilings(Section):
     on_restart: ResetOrAdd = "reset"
     """Whether the usage of a run that did not complete is added to the next one of its id, if that
     begins within ten minutes."""
+    shadow: YesOrNo = False
+    """Whether all of this section is judged and shown, and stops nobody."""
 
     @model_validator(mode="after")
     def _one_source_for_each_ceiling(self) -> _Ceilings:
@@ -67,7 +69,10 @@ class _Ceilings(Section):
 
 
 def _contradictions(config: Any) -> Iterator[RefusedKey]:
-    """Find what is wrong between the keys of suggestions and the others."""
+    """Find what is wrong between keys, those of suggestions above all."""
+    if config.shadow and config.on_restart == ADD:
+        sentence = f"cannot go with on_restart: {ADD}, by which a run's own limits hold for the sum"
+        yield RefusedKey(("shadow",), f"{sentence}: leave out one of the two")
     most, least = getattr(config, AT_MOST), getattr(config, AT_LEAST)
     if getattr(config, FROM) is None:
         for key, given in ((AT_MOST, most), (AT_LEAST, least)):

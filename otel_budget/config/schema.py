@@ -84,14 +84,18 @@ class SidecarConfig(Strict):
     budgets: Annotated[tuple[()], BeforeValidator(_no_budgets)] = ()
 
     @property
-    def revision(self) -> str:
-        """12 hex digits that name the policy: the ceilings, and how verdicts are made."""
+    def policy_text(self) -> str:
+        """The policy in JSON: the ceilings, and how verdicts are made."""
         policy = {
             "resource_limits": self.resource_limits.model_dump(),
             "verdicts": self.verdicts.model_dump(),
         }
-        text = json.dumps(policy, sort_keys=True, default=_plain)
-        return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
+        return json.dumps(policy, sort_keys=True, default=_plain)
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits that name the policy."""
+        return hashlib.sha256(self.policy_text.encode()).hexdigest()[:_REVISION_DIGITS]
 
 
 def _plain(value: object) -> str:

@@ -124,6 +124,24 @@ _UNKNOWN_USE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+class WouldBe(NamedTuple):
+    """What would hold if what is in shadow were enforced, beside what does."""
+
+    action: Action
+    status: LimitStatus
+    reason: str
+    """A ``Reason``, or one a newer sidecar knows."""
+    limit_from: str | None
+    """Whose limit would decide, as in ``Verdict``."""
+    message: str = ""
+    """One line for people, with the numbers."""
+
+    def differs_from(self, verdict: Verdict) -> bool:
+        """Tell whether it is anything else than what holds."""
+        holds = verdict.action, verdict.status, str(verdict.reason), verdict.limit_from
+        return self[:4] != holds
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Continue or stop, why, and the numbers it came from."""
@@ -170,6 +188,9 @@ class Verdict:
     also_started_at: tuple[float, ...] = ()
     """Unix times at which other runs of the same id began that were judged together with it, as
     they were alive at the same time: it is for each of them."""
+    would: WouldBe | None = None
+    """What would hold if budgets and ceilings in shadow were enforced; None: the same, or nothing
+    is in shadow."""
 
     @property
     def ends_first(self) -> str | None:

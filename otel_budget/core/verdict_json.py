@@ -15,7 +15,7 @@ from otel_budget.core import budget_json, forecast_json, validation
 from otel_budget.core.json_fields import Fields
 from otel_budget.core.quantities import as_json
 from otel_budget.core.reasons import Action
-from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
+from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict, WouldBe
 from otel_budget.errors import InvalidValueError
 
 VERSION = 1
@@ -52,6 +52,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "policy_revision": verdict.policy_revision,
         "unjudged": list(verdict.unjudged),
         "ends_first": verdict.ends_first,
+        "would": None if verdict.would is None else _would(verdict.would),
     }
 
 
@@ -109,6 +110,7 @@ def from_dict(data: object) -> Verdict:
         run_state=fields.maybe(fields.text, "run_state"),
         unjudged=tuple(fields.maybe(fields.texts, "unjudged") or ()),
         also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
+        would=fields.maybe(fields.within, "would", _would_from),
     )
 
 
@@ -118,6 +120,26 @@ def timestamp(seconds: float) -> str:
     within = min(max(seconds, _MOMENTS[0]), _MOMENTS[1])
     moment = _EPOCH + timedelta(milliseconds=math.floor(within * 1000 + 0.05))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _would(would: WouldBe) -> dict[str, Any]:
+    return {
+        "action": str(would.action),
+        "status": str(would.status),
+        "reason": would.reason,
+        "limit_from": would.limit_from,
+        "message": would.message,
+    }
+
+
+def _would_from(fields: Fields) -> WouldBe:
+    return WouldBe(
+        action=fields.one_of(Action, "action"),
+        status=fields.one_of(LimitStatus, "status"),
+        reason=fields.text("reason"),
+        limit_from=fields.maybe(fields.text, "limit_from"),
+        message=fields.maybe(fields.text, "message") or "",
+    )
 
 
 def _resource(state: ResourceState) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _of_limits(
 ) -> tuple[bool, list[str]]:
     """Return whether new ceilings change anything, and notes. unjudged: as in the verdict since."""
     own = bounds_from(snapshot.attributes.limits, snapshot.attributes.thresholds, "session")
-    configured = rules.ceilings_for(snapshot.attributes)
+    configured = rules.enforced_for(snapshot.attributes)
     was = stricter(own, ceilings(configured, rules.thresholds, held))
     now = stricter(
         own, ceilings(configured, rules.thresholds, override if override.limits else None)

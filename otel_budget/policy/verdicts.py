@@ -23,7 +23,7 @@ from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
-from otel_budget.core.verdict import LimitStatus, Verdict
+from otel_budget.core.verdict import LimitStatus, Verdict, WouldBe
 from otel_budget.policy.bounds import Bound, Bounds, bounds_from, stricter
 from otel_budget.policy.decision_table import (
     APPROACHING,
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 MIN_STALE_AFTER = 3.0
 #: To go on whatever is unknown.
 IGNORED = OnUnknown()
+#: Hex digits of a decision's id.
+_DIGITS = 16
 #: ``stale_after: auto`` is so many times the usual spacing of a run's samples.
 STALE_FACTOR = 3.0
 
@@ -92,12 +94,21 @@ class Rules:
     """Between which bounds limits are suggested for each workflow; None: none are."""
     suggested: Mapping[str, Bounds] = field(default_factory=dict)
     """By workflow, ``ceilings`` with what is suggested for it, which is never looser."""
+    shadow: bool = False
+    """True if what the sidecar is configured with for every run is judged and not enforced:
+    ceilings, completion threshold, and what unknown use stops. What an operator orders holds."""
+    text: str = field(default="", compare=False, repr=False)
+    """The policy as it was configured, in JSON: what ``revision`` is the digest of."""
 
     def ceilings_for(self, attributes: RunAttributes) -> Bounds:
         """Return the ceilings of a run."""
         if not self.suggested:
             return self.ceilings
         return self.suggested.get(workflow_of(attributes), self.ceilings)
+
+    def enforced_for(self, attributes: RunAttributes) -> Bounds:
+        """Return those that hold: none in shadow."""
+        return {} if self.shadow else self.ceilings_for(attributes)
 
 
 def verdict_from_usage(
@@ -122,20 +133,46 @@ def verdict_from_usage(
 
 def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Verdict:
     """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
+    verdict = _from_snapshot(snapshot, rules, now, shadow=False)
+    if not rules.shadow:
+        return verdict
+    return with_would(verdict, _from_snapshot(snapshot, rules, now, shadow=True))
+
+
+def with_would(verdict: Verdict, other: Verdict) -> Verdict:
+    """Return a verdict with what would hold otherwise, if that is anything else.
+
+    other: the verdict if all that is in shadow were enforced.
+    """
+    would = WouldBe(
+        other.action, other.status, str(other.reason), other.limit_from, other.message
+    )  # fmt: skip
+    if not would.differs_from(verdict):
+        return verdict
+    decided = "\x1f".join((verdict.decision_id, *map(str, would[:4])))
+    digits = hashlib.sha256(decided.encode()).hexdigest()[:_DIGITS]
+    return replace(verdict, would=would, decision_id=digits)
+
+
+def _from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float, *, shadow: bool) -> Verdict:
+    """Return the verdict by what holds. shadow: True for that by what is in shadow, too."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
     own = bounds_from(attributes.limits, attributes.thresholds, "session")
-    configured = rules.ceilings_for(attributes)
+    configured = rules.ceilings_for(attributes) if shadow else rules.enforced_for(attributes)
     bounds = stricter(own, ceilings(configured, rules.thresholds, overrides.limits))
     used = snapshot.used
     if semconv.ACTIVE_DURATION in bounds:
         used = _with_active_time(snapshot)
     weighed = run_status(used, bounds, snapshot.uncertainty)
-    completion_threshold = _completion_threshold(attributes, rules)
+    is_left_out = rules.shadow and not shadow
+    sidecars = None if is_left_out else rules.completion_threshold
+    completion_threshold = _completion_threshold(attributes, sidecars)
     known = decide(weighed.status, attributes.progress, completion_threshold)
     progress = attributes.progress
     if known == APPROACHING and is_outgrown(snapshot.used_at_progress, used, bounds):
         progress, known = None, UNKNOWN
-    decision = _with_uncertainty(known, snapshot.uncertainty, bounds, rules.on_unknown)
+    on_unknown = IGNORED if is_left_out else rules.on_unknown
+    decision = _with_uncertainty(known, snapshot.uncertainty, bounds, on_unknown)
     trouble = None if decision[1].is_final else _trouble(snapshot, rules)
     if trouble is not None:
         reason, since = trouble
@@ -152,7 +189,7 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
         rules.revision, snapshot.also_started_at, _gone(snapshot),
     )  # fmt: skip
     told: Mapping[str, ResourceState] = weighed.resources
-    if bounds and not _is_over(snapshot):
+    if bounds and not shadow and not _is_over(snapshot):
         told = Foretold(told, snapshot, now)
     return _verdict(about, weighed, decision, bounds, message=message, told=told)
 
@@ -197,7 +234,8 @@ def verdict_on_failure(
     return replace(
         before, action=action, status=status, reason=str(reason), message=message,
         evaluated_at=now, lease_seconds=rules.lease, policy_revision=rules.revision, sequence=None,
-        decision_id=hashlib.sha256(decided.encode()).hexdigest()[:16],
+        would=None,
+        decision_id=hashlib.sha256(decided.encode()).hexdigest()[:_DIGITS],
     )  # fmt: skip
 
 
@@ -230,10 +268,10 @@ def _with_uncertainty(
     return on_unknown.stopped_by(uncertainty, bounds) or decision
 
 
-def _completion_threshold(attributes: RunAttributes, rules: Rules) -> float:
+def _completion_threshold(attributes: RunAttributes, sidecars: float | None) -> float:
     own = attributes.completion_threshold
     own = DEFAULT_THRESHOLD if own is None else own
-    return own if rules.completion_threshold is None else max(own, rules.completion_threshold)
+    return own if sidecars is None else max(own, sidecars)
 
 
 def _trouble(snapshot: RunSnapshot, rules: Rules) -> tuple[Reason, float] | None:
@@ -336,7 +374,7 @@ def _verdict(
         progress=about.progress,
         headroom=headroom(resources, bounds),
         lease_seconds=about.lease,
-        decision_id=_digits(about, weighed, decision, bounds),
+        decision_id=_decision_id(about, weighed, decision, bounds),
         policy_revision=about.revision,
         completion_threshold=about.completion_threshold,
         run_state=about.run_state,
@@ -345,7 +383,7 @@ def _verdict(
     )
 
 
-def _digits(
+def _decision_id(
     about: _About,
     weighed: RunStatus,
     decision: Decision,
@@ -365,7 +403,7 @@ def _digits(
             roughly = " about" if state.estimated else ""
             of = "None" if limited is None else _text(limited)
             parts.append(f"{name}={state.used!r} {state.at_least}{roughly} of {of}")
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:_DIGITS]
 
 
 @lru_cache(maxsize=4096)

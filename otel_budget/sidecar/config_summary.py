@@ -179,4 +179,6 @@ def describe_ceilings(config: CeilingsConfig) -> str:
     minded = {"unpriced calls": config.on_unpriced, "unknown usage": config.on_unknown_usage}
     if config.on_restart == ADD:
         said.append("the use of runs that begin again and did not complete adds up")
+    if config.shadow:
+        said.append("in shadow: judged, and not enforced")
     return ", ".join([*said, *(f"{what}: {do}" for what, do in minded.items() if do != IGNORE)])

@@ -111,6 +111,8 @@ def rules_of(config: SidecarConfig) -> Rules:
         adds_restarts=ceilings.on_restart == ADD,
         revision=config.revision,
         suggesting=suggesting_in(ceilings),
+        shadow=ceilings.shadow,
+        text=config.policy_text,
     )
 
 

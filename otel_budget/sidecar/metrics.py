@@ -185,7 +185,7 @@ class SidecarMetrics(Collector):
 
     def _of_verdicts(self, verdicts: Iterable[Verdict]) -> Iterator[Family]:
         action = gauge(semconv.VERDICT)
-        info = gauge(semconv.VERDICT_INFO)
+        info, would = gauge(semconv.VERDICT_INFO), gauge(semconv.VERDICT_WOULD)
         used, remaining = gauge(semconv.USED), gauge(semconv.REMAINING)
         limit, warning = gauge(semconv.EFFECTIVE_LIMIT), gauge(semconv.WARNING_LIMIT)
         forecasts = Forecasts()
@@ -199,6 +199,11 @@ class SidecarMetrics(Collector):
             info.add_metric(
                 (session, verdict.status, str(verdict.reason), verdict.run_state or ""), 1
             )
+            if (other := verdict.would) is not None:
+                would.add_metric(
+                    (session, other.status, other.reason, other.limit_from or ""),
+                    other.action is Action.CONTINUE,
+                )
             for resource, state in verdict.resources.items():
                 labels = (session, resource, RESOURCES[resource].unit)
                 add_number(used, labels, state.used)
@@ -210,7 +215,7 @@ class SidecarMetrics(Collector):
                     forecasts.add(labels[:2], state.forecast)
             for resource in verdict.unjudged:
                 unjudged.add_metric((session, resource), 1)
-        yield from (action, info, used, remaining, limit, warning, utilization)
+        yield from (action, info, would, used, remaining, limit, warning, utilization)
         yield from forecasts.families
         yield unjudged
 

@@ -106,4 +106,5 @@ def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
         verdict.status,
         str(verdict.reason),
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
+        verdict.would and verdict.would[:4],
     )

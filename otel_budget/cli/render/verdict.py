@@ -21,6 +21,11 @@ def in_words(verdict: Verdict) -> str:
     if verdict.run_state == semconv.VANISHED:
         first += " (the run is no longer seen, and never reported its end)"
     lines = [first, f"  {_when(verdict)}"]
+    if (would := verdict.would) is not None:
+        origin = "" if would.limit_from is None else f", by {would.limit_from}"
+        lines.append(
+            f"  {'shadow':<11} would be {would.action} ({would.reason}{origin}): {would.message}"
+        )
     for name, state in verdict.resources.items():
         owner = "run" if state.limit_from == "session" else state.limit_from
         origin = "" if owner is None else f", limit of the {owner}"

@@ -68,6 +68,18 @@ class ResourceBody(Body):
     the run's own mean. Absent otherwise."""
 
 
+class WouldBody(Body):
+    """What would hold if budgets and ceilings that are in shadow were enforced."""
+
+    action: Action
+    status: LimitStatus
+    reason: str
+    limit_from: str | None
+    """Whose limit would decide."""
+    message: str
+    """One line for people."""
+
+
 class VerdictBody(Body):
     """Continue or stop, why, and the numbers behind it. Trust it for lease_seconds from receipt;
     after that, do what your own fail mode says. Accept keys, reasons and resources that you do not
@@ -130,6 +142,9 @@ class VerdictBody(Body):
     ends_first: str | None
     """The limited resource whose limit is forecast to be reached first; null when none can be told.
     """
+    would: WouldBody | None
+    """What would hold if budgets and ceilings that are in shadow were enforced; null when that is
+    the same, and when nothing is in shadow."""
 
 
 class ExpiredBody(Body):
@@ -186,4 +201,5 @@ VERDICT_EXAMPLE: Final[dict[str, Any]] = {
     "policy_revision": "c41d09e2",
     "unjudged": [],
     "ends_first": semconv.TOKENS,
+    "would": None,
 }

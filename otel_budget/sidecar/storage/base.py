@@ -17,6 +17,7 @@ from otel_budget.errors import OtelBudgetError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otel_budget.core.audit import AuditEntry
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
@@ -68,11 +69,13 @@ class Changes:
     """How runs ended, from which limits are suggested."""
     dropped: Sequence[RunKey] = dataclasses.field(default=())
     """Runs of which that is not needed any more."""
+    audit: Sequence[AuditEntry] = dataclasses.field(default=())
+    """What happened, each with its number."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
         runs = self.runs or self.archived or self.verdicts or self.override
-        return bool(runs or self.past_runs or self.dropped)
+        return bool(runs or self.past_runs or self.dropped or self.audit)
 
 
 class StorageStats(NamedTuple):
