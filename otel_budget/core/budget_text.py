@@ -37,6 +37,8 @@ def group_from_text(budget: Budget, text: str) -> Group:
             labels[label] = _BYTES.sub(_text, value)
         except UnicodeDecodeError as exc:
             raise _no_group(budget, text) from exc
+    if labels.keys() != set(budget.per):
+        raise _no_group(budget, text)
     return group_from_labels(budget, labels)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.freshness import Spell
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+    from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.evaluator import Evaluator
     from otel_budget.sidecar.metrics import SidecarMetrics
     from otel_budget.sidecar.settings import Settings
@@ -117,6 +118,11 @@ class Loop:
     def unmatched(self) -> int:
         """As in ``sidecar.api.host.Host``."""
         return self._steps.unmatched
+
+    @property
+    def budgets(self) -> Mapping[str, BudgetReport] | None:
+        """As in ``sidecar.api.host.Host``."""
+        return self._steps.budgets
 
     @property
     def unjudged_for(self) -> float:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.host import ReceiverInfo
+    from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.handovers import HandoverOutcome
     from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock
@@ -126,6 +127,10 @@ class _Host:
     @property
     def retry_after(self) -> float:
         return self.loop.settings.interval
+
+    @property
+    def budgets(self) -> Mapping[str, BudgetReport] | None:
+        return self.loop.budgets
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         return await self.metrics.page(accept)

@@ -16,9 +16,12 @@ from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_budget.core.observation import Observation
     from otel_budget.core.override import Override
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+    from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.evaluator import Evaluator
     from otel_budget.sidecar.event_log import EventLog
     from otel_budget.sidecar.metrics import SidecarMetrics
@@ -49,6 +52,8 @@ class Steps:
         """True once the source was read: that targets are not there (yet) is no failure of it."""
         self.unmatched = 0
         """As in ``sidecar.api.host.Host``."""
+        self.budgets: Mapping[str, BudgetReport] | None = None
+        """How the shared budgets stand, by name; None until there was a step."""
         self.evaluated_at = clock()
         """When all runs were last judged and published."""
         self._evaluator, self._broadcaster = evaluator, broadcaster
@@ -116,6 +121,7 @@ class Steps:
         return result
 
     def _publish(self, result: TickResult) -> None:
+        self.budgets = result.budgets
         self._broadcaster.publish(result.evaluated, result.forgotten)
         for note in (self._metrics.note_result, self._event_log.log_result):
             try:

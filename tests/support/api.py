@@ -19,6 +19,7 @@ from otel_budget.core.override import (
 from otel_budget.core.verdict import Verdict
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api.host import ReceiverInfo
+from otel_budget.sidecar.budget_report import BudgetReport
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.nudging import NudgeOutcome
 from tests.support.sidecar_fixtures import LEASE, START, verdict
@@ -36,6 +37,7 @@ class Host:
     def __init__(self) -> None:
         """Have been nudged by nobody."""
         self.nudged: list[str] = []
+        self.budgets: Mapping[str, BudgetReport] | None = {}
         self.told: list[tuple[str, str | None, int | None, str, str]] = []
         """What hooks told: session id, state, tokens, preset, peer."""
         self.handed_over: list[RunObservation] = []

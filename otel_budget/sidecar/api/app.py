@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.auth import Gate, Guarded, admin_only
+from otel_budget.sidecar.api.budgets import Budgets
 from otel_budget.sidecar.api.connection_limits import ClientLimits
 from otel_budget.sidecar.api.handover import Handover
 from otel_budget.sidecar.api.health import Health
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 #: In the order of the description.
 TOPICS: Final = (
-    Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Metrics, Receiver, Health,
-    Description,
+    Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Budgets, Metrics, Receiver,
+    Health, Description,
 )  # fmt: skip
 
 
@@ -67,6 +68,7 @@ def build_app(
         Hooks(broadcaster, host, nudges, gate.on_refused),
         RunState(broadcaster, host),
         RunOverrides(broadcaster, host, limits.request_body),
+        Budgets(host),
         Metrics(host),
         Receiver(host),
         Health(broadcaster, host),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
+    from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.handovers import HandoverOutcome
     from otel_budget.sidecar.nudging import NudgeOutcome
 
@@ -47,6 +48,10 @@ class Host(Protocol):
     @property
     def retry_after(self) -> float:
         """Seconds after which it makes sense to ask again while not ready."""
+
+    @property
+    def budgets(self) -> Mapping[str, BudgetReport] | None:
+        """How the shared budgets stand, by name; None until there was a step."""
 
     def now(self) -> float:
         """Return the Unix time by the clock that overrides are held against."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _TAGS: Final = {
     Tag.VERDICTS: "Whether runs may go on: for a run, its supervisor or a gateway.",
     Tag.SESSIONS: "One run and its overrides by operators; acting takes the admin token.",
+    Tag.BUDGETS: "Budgets that runs share; adding to one takes the admin token.",
     Tag.OPERATIONS: "The sidecar itself: metrics, health and this description.",
 }
 _SECURITY: Final[dict[Access, list[dict[str, list[str]]]]] = {

@@ -43,6 +43,7 @@ class Tag(Enum):
 
     VERDICTS = "verdicts"
     SESSIONS = "sessions"
+    BUDGETS = "budgets"
     OPERATIONS = "operations"
 
 

@@ -107,7 +107,7 @@ class Verdicts:
     async def page(self, request: Request) -> Response:
         """Answer with one page."""
         query = request.query_params
-        limit = _number("limit", query.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
+        limit = number("limit", query.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
         cursor = query.get("cursor")
         after = "" if cursor is None else _cursor(cursor)
         status = _status(query.get("status"))
@@ -194,7 +194,8 @@ def verdict_members(broadcaster: VerdictBroadcaster, session_id: str) -> str:
     return f'"verdict":{text}'
 
 
-def _number(key: str, text: str, lowest: int, highest: int) -> int:
+def number(key: str, text: str, lowest: int, highest: int) -> int:
+    """Return a whole number in a query. Raises InvalidValueError."""
     if _DIGITS.fullmatch(text) is None or not lowest <= int(text) <= highest:
         raise InvalidValueError(key, text, f"a whole number from {lowest} to {highest}")
     return int(text)
