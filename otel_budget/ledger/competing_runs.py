@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.ledger.book_values import added
 from otel_budget.ledger.process import UNSURE
 from otel_budget.ledger.processes import are_over, by_run, key_of, used_together
 from otel_budget.ledger.restart_loop import NO_RESTARTS, Restarts
@@ -148,6 +149,7 @@ def join(run: RunTotals, other: RunTotals) -> None:
         run.earlier[resource] = run.earlier.get(resource, type(total)(0)) + total  # type: ignore[operator]
     for name, calls in other.unsure.items():
         run.unsure[name] = run.unsure.get(name, 0) + calls
+    run.booked = added(run.booked, other.booked)
     run.resets += other.resets
     run.first_seen_at = min(run.first_seen_at, other.first_seen_at)
     run.known_from = min(run.known_from, other.known_from)

@@ -33,6 +33,10 @@ class FindingKind(StrEnum):
     """Another target shows it while the one that carries it goes on; refused."""
     ALTERNATING = "alternating"
     """Several processes write one series."""
+    LABELS_CHANGED = "labels_changed"
+    """It counts in another group of a budget from now on, as its labels changed."""
+    GROUPS_FULL = "groups_full"
+    """A budget has no place for its group."""
 
 
 class Finding(NamedTuple):
@@ -43,7 +47,7 @@ class Finding(NamedTuple):
     targets: tuple[str, ...] = ()
     """Where it was seen, sorted."""
     what: str = ""
-    """The resource it is about, if it is about one."""
+    """The resource, labels or budget it is about, if it is about any."""
     said: str = ""
     """More of it, for people."""
 

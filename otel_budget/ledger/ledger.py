@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.observation import HANDOVER, is_pushed
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
+from otel_budget.ledger.books import Books
 from otel_budget.ledger.competing_runs import (
     CompetingRun,
     are_both_alive,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from otel_budget.core.bindings import Bindings
+    from otel_budget.core.budget import Budget
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.ledger.findings import Finding
 
@@ -81,6 +83,8 @@ class Ledger:
         """Session id, and start, to runs that are not judged, as another one is known there."""
         self._owners = Owners(self.targets, self.absences, self.dropped, self.findings)
         self._flags = Flags(self.findings, self.resets)
+        self.books = Books(self.findings)
+        """What was used of the budgets that runs share."""
 
     @property
     def crowded(self) -> dict[str, int]:
@@ -199,7 +203,9 @@ class Ledger:
         self._owners.mixed.discard(run.session_id)
         return successor
 
-    def _observe(self, reading: RunObservation, of: Observation, *, confirmed: bool) -> None:
+    def _observe(  # noqa: C901 - for each run at each reading: a call costs more
+        self, reading: RunObservation, of: Observation, *, confirmed: bool
+    ) -> None:
         """Take in one run. of: the reading it is from."""
         run = self.runs.get(reading.session_id)
         mixed = self._owners.mixed
@@ -223,6 +229,8 @@ class Ledger:
         self._note_pushed(run, reading, of)
         self.targets.seen(run)
         seen = run.observe(reading, confirmed=confirmed, read_at=of.read_at)
+        if self.books.is_open:
+            self.books.take(run, reading.sampled_at)
         if run.failing:
             run.works(reading.target)
         if seen is not NOTHING_NEW:
@@ -284,6 +292,8 @@ class Ledger:
             if not is_another(run, rival.run.started_at):
                 continue  # it came with one before it
             join(run, rival.run)
+            if self.books.is_open:
+                self.books.take(run, run.confirmed_at)
             self._flags.report(FindingKind.CONCURRENT, run)
         for start in [s for s in rivals if not is_another(run, s)]:
             del rivals[start]
@@ -294,6 +304,9 @@ class Ledger:
     def _replace(self, run: RunTotals, successor: RunTotals) -> None:
         """Let a run that is over go; it is watched for a while, in case it is not."""
         self.superseded.append(run)
+        self.books.leave(run)
+        if self.books.is_open:
+            self.books.take(successor, successor.confirmed_at)
         successor.follow(run)
         successor.restarts = restarts_after(run, successor, any_length=self.adds_restarts)
         if successor.restarts.are_a_loop and not self.adds_restarts:
@@ -320,7 +333,11 @@ class Ledger:
         return replaces(run, reading, confirmed=confirmed, absent=absent, down=down)
 
     def adopt(self, run: RunTotals, now: float) -> None:
-        """Take in a run from the storage; it is watched again from now on."""
+        """Take in a run from the storage; it is watched again from now on.
+
+        What it used up to now is in the books, if it was to be there.
+        """
+        self.books.begin_at_present(run)
         watch_from(run, now)
         run.pushed = any(map(is_pushed, run.targets))
         if run.may_be_resumed and run.ended_at is not None:
@@ -332,6 +349,12 @@ class Ledger:
             self._replace(known, run)
             self.superseded.pop()
         self.runs[run.session_id] = run
+
+    def use_budgets(self, budgets: tuple[Budget, ...], now: float) -> None:
+        """Take note which budgets runs share, before the step that they hold from."""
+        if budgets is not self.books.budgets:
+            rivals = {id(r.run): r.run for known in self._rivals.values() for r in known.values()}
+            self.books.use_budgets(budgets, self.runs.values(), now, rivals.values())
 
     def snapshots(self, now: float) -> Iterator[RunSnapshot]:
         """Yield the balance of every run as of ``now``."""
@@ -371,6 +394,7 @@ class Ledger:
             except Exception as exc:  # noqa: BLE001 - it is kept, and costs no other run
                 self.failures.append(RunFailure(run.session_id, FailedStep.FORGET, exc))
         for run in gone:
+            self.books.leave(run)
             del self.runs[run.session_id]
             self._owners.mixed.discard(run.session_id)
         for session_id, rivals in list(self._rivals.items()):

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.quantities import Number
+    from otel_budget.ledger.book_values import RunScope
 
 _STARTS_KEPT = 20
 #: Seconds within which a program pushes the rest after its end was told.
@@ -94,6 +95,11 @@ class RunTotals(Freshness):
 
     has_left = False
     """True if it vanished as its process has ended for certain."""
+
+    booked: Mapping[str, Number] = MappingProxyType({})
+    """Per resource, what of its totals is in the books of shared budgets."""
+    scope: RunScope | None = None
+    """In which groups of budgets it counts; None: not found out yet."""
 
     knows_active = False
     """True once it was said how long the run was active."""

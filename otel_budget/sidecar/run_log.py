@@ -124,6 +124,22 @@ _FINDINGS: Final = {
         ),
         "runs have a series that several processes write",
     ),
+    FindingKind.LABELS_CHANGED: (
+        (
+            "its labels {what} are others than before (seen at {at}), so it counts in another "
+            "group of a budget. What it used up to now stays where it was counted. If this is no "
+            "move, give a run the labels of its owner once, when it begins"
+        ),
+        "runs count in another group of a budget than before",
+    ),
+    FindingKind.GROUPS_FULL: (
+        (
+            "the budget {what} has no place for its group: {said} groups. It counts in the group "
+            "other, together with all for which there is none. Do runs make up a label of per? "
+            "If not, raise groups_max"
+        ),
+        "runs find no place for their group in a budget",
+    ),
 }
 _SEEN: Final = "runs were seen for the first time"
 _ACTION: Final = "runs have a new action"

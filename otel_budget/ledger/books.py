@@ -1,0 +1,453 @@
+"""The books: what runs used of the budgets that they share, by budget, group and window.
+
+- What is booked is the increase of a run's totals since it was booked last, at the time of its
+  sample, in full, once in each budget that the run counts in. Never less than nothing, never twice.
+- A run that is read from the storage is booked as it was stored: both are stored in one commit.
+- A budget counts from the tick in which it appears, and runs that are known then from then. Other
+  limits, a title, a warning line or a mode change nothing here. With another ``match``, ``per``,
+  ``window`` or ``weights`` it begins anew, and what was goes to the history. One that is taken out
+  ends, and goes on where it was if it comes back.
+- A run keeps for what it used the labels that it had then.
+- Groups are bounded: runs for which there is no place go to the group None, loudly.
+
+Budgets of ``window: run`` have no books: what counts is the run's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core.budget import WHOLE_WEIGHT, WindowKind
+from otel_budget.ledger.book_values import (
+    BookChanges,
+    ClosedWindow,
+    GroupUse,
+    RunScope,
+    StoredBook,
+    StoredBooks,
+    StoredCell,
+    StoredCells,
+    add,
+)
+from otel_budget.ledger.budget_book import BudgetBook
+from otel_budget.ledger.findings import Finding, FindingKind
+from otel_budget.ledger.scopes import effective_labels, group_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from otel_budget.core.budget import Budget, BudgetKey, Group
+    from otel_budget.core.quantities import Number
+    from otel_budget.ledger.run import RunTotals
+
+_NO_LABELS: Final[Mapping[str, str]] = {}
+#: Combinations of labels of which it is kept in which groups they are, at most.
+_KNOWN_MOST: Final = 20_000
+#: Books of budgets that were taken out, at most.
+_ENDED_MOST: Final = 200
+#: Seconds for which they are kept.
+_ENDED_KEPT: Final = 400 * 86_400.0
+
+
+class _Ended(NamedTuple):
+    """The books of a budget that is not in force."""
+
+    header: StoredBook
+    cells: tuple[StoredCells, ...]
+
+
+class Books:
+    """All that was used of shared budgets."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        """Begin without a budget. findings: what is found is added."""
+        self.budgets: tuple[Budget, ...] = ()
+        self.inherited: Callable[[RunTotals], Sequence[Mapping[str, str]]] = lambda _run: ()
+        """Returns what the ancestors of a run say of themselves, the nearest first."""
+        self._findings = findings
+        self._books: dict[str, BudgetBook] = {}
+        self._ended: dict[str, _Ended] = {}
+        self._headers: dict[str, StoredBook] = {}
+        """Of books that ended, what is not on disk yet."""
+        self._gone: set[str] = set()
+        self._closings: list[BudgetBook] = []
+        """Books that ended, with what of them is not on disk yet."""
+        self._loose: list[ClosedWindow] = []
+        self._cells: list[StoredCells] = []
+        """What is not on disk of budgets that ended while this did not run."""
+        self._damaged: set[BudgetKey] = set()
+        self._generation = 0
+        self._revisions = itertools.count(1)
+        self._known: dict[int, tuple[Mapping[str, str], tuple[BudgetKey, ...]]] = {}
+        self._shared: dict[tuple[BudgetKey, ...], tuple[BudgetKey, ...]] = {}
+
+    # What policy, API and metrics ask.
+
+    @property
+    def is_open(self) -> bool:
+        """True if there is a budget."""
+        return bool(self.budgets)
+
+    def keys_of(self, run: RunTotals) -> tuple[BudgetKey, ...]:
+        """Return the budgets and groups in which a run counts now, by name.
+
+        Also those of ``window: run``. Equal ones are one object.
+        """
+        scope, labels = run.scope, run.attributes.labels
+        inherited = () if run.attributes.parent is None else tuple(self.inherited(run))
+        if (
+            scope is not None
+            and scope.generation == self._generation
+            and (scope.labels is labels or scope.labels == labels)
+            and scope.inherited == inherited
+        ):
+            return scope.keys
+        return self._assign(run, labels, inherited)
+
+    def use_of(self, name: str, group: Group) -> GroupUse:
+        """Return what a group used of a budget. Raises KeyError for one that has no books."""
+        return self._books[name].use_of(group)
+
+    def groups_of(self, name: str) -> Iterable[Group]:
+        """Return the groups of a budget of which something is known; None is that of the rest."""
+        book = self._books.get(name)
+        return () if book is None else list(book.groups)
+
+    def refused(self, name: str) -> int:
+        """Return for how many runs so far there was no place in a budget for their own group."""
+        book = self._books.get(name)
+        return 0 if book is None else book.refused
+
+    def take_changed(self) -> set[BudgetKey]:
+        """Return, once, of which groups something else is to be said than before."""
+        changed: set[BudgetKey] = set()
+        for name, book in self._books.items():
+            if book.changed:
+                changed.update((name, group) for group in book.changed)
+                book.changed = set()
+        return changed
+
+    # What goes in.
+
+    def use_budgets(
+        self,
+        budgets: tuple[Budget, ...],
+        runs: Iterable[RunTotals],
+        now: float,
+        rivals: Iterable[RunTotals] = (),
+    ) -> None:
+        """Take note which budgets there are from now on.
+
+        runs: all that are known. rivals: others of their ids, which count once they are judged.
+        """
+        if budgets is self.budgets:
+            return
+        known = list(runs)
+        if not self.is_open:
+            for run in (*known, *rivals):
+                self.begin_at_present(run)
+        self._take_over({b.name: b for b in budgets if b.window.kind is not WindowKind.RUN}, now)
+        self.budgets = budgets
+        self._count_again(known)
+
+    def _take_over(self, wanted: Mapping[str, Budget], now: float) -> None:
+        """Have a book for each budget, and no other."""
+        for name in list(self._books):
+            if name not in wanted:
+                self._end(name, now)
+            elif self._books[name].budget.books_key != wanted[name].books_key:
+                self._begin_anew(wanted[name], now)
+        for name, budget in wanted.items():
+            book = self._books.get(name)
+            if book is None:
+                self._books[name] = self._resumed(budget, now) or BudgetBook(
+                    budget, now, self._revisions
+                )
+            else:
+                book.budget = budget
+        self._end_unwanted(now)
+
+    def _count_again(self, runs: Iterable[RunTotals]) -> None:
+        """Find out anew in which groups runs count."""
+        self._generation += 1
+        self._known.clear()
+        self._shared.clear()
+        for book in self._books.values():
+            book.is_full = False
+            for group_book in book.groups.values():
+                group_book.members = 0
+        for run in runs:
+            run.scope = None
+            if self.is_open:
+                self.keys_of(run)
+
+    def begin_at_present(self, run: RunTotals) -> None:
+        """Count a run from what it has used up to now."""
+        run.booked, run.scope = run.totals(), None
+
+    def take(self, run: RunTotals, at: float) -> None:
+        """Book what a run used since it was booked last. at: when its sample was taken."""
+        totals, booked = run.totals(), run.booked
+        if totals is booked:
+            return  # as it is with most runs at every sample
+        increase, fell = _increase(booked, totals)
+        run.booked = _larger(booked, totals) if fell else totals
+        if not increase:
+            return
+        plain, tokens = increase, increase.get(semconv.TOKENS)
+        if tokens is not None:
+            plain = {**increase, semconv.TOKENS: int(tokens) * WHOLE_WEIGHT}
+        for name, group in self.keys_of(run):
+            book = self._books.get(name)
+            if book is None:
+                continue
+            book.take(group, plain, at)
+
+    def leave(self, run: RunTotals) -> None:
+        """Take note that a run is not in the ledger any more."""
+        if run.scope is not None and run.scope.generation == self._generation:
+            for name, group in run.scope.keys:
+                book = self._books.get(name)
+                if book is not None:
+                    book.leave(group)
+        run.scope = None
+
+    def advance(self, now: float) -> None:
+        """Let windows end that are over."""
+        for book in self._books.values():
+            book.advance(now)
+
+    def grant(self, granted: Mapping[BudgetKey, Mapping[str, Number]]) -> None:
+        """Take note of what top-ups in force grant: what they cover is no overrun."""
+        by_name: dict[str, dict[Group, Mapping[str, Number]]] = {}
+        for (name, group), amounts in granted.items():
+            by_name.setdefault(name, {})[group] = amounts
+        for name, book in self._books.items():
+            book.granted = by_name.get(name, {})
+
+    # Groups.
+
+    def _assign(
+        self,
+        run: RunTotals,
+        labels: Mapping[str, str] | None,
+        inherited: tuple[Mapping[str, str], ...],
+    ) -> tuple[BudgetKey, ...]:
+        """Find out in which groups a run counts from now on."""
+        before = run.scope
+        if before is not None and before.generation != self._generation:
+            before = None
+        wanted = self._groups_by_labels(labels or _NO_LABELS, inherited)
+        known = {} if before is None else dict(before.keys)
+        keys = []
+        for name, group in wanted:
+            book = self._books.get(name)
+            if book is None:
+                keys.append((name, group))
+                continue
+            if not book.has_place(group):
+                if not (name in known and known[name] is None):
+                    self._refuse(book, run, group)
+                group = None  # noqa: PLW2901 - where there is no place
+            book.open(group).members += 1
+            keys.append((name, group))
+        found = tuple(keys)
+        found = self._shared.setdefault(found, found)
+        if before is not None:
+            for name, group in before.keys:
+                book = self._books.get(name)
+                if book is not None:
+                    book.leave(group)
+            if before.labels is not None and before.keys != found and before.labels != labels:
+                self._report_change(run, before.labels, labels or _NO_LABELS)
+        run.scope = RunScope(self._generation, labels, inherited, found)
+        return found
+
+    def _groups_by_labels(
+        self, labels: Mapping[str, str], inherited: tuple[Mapping[str, str], ...]
+    ) -> tuple[BudgetKey, ...]:
+        """Return the group in each budget that labels match, if there were room for all."""
+        if not inherited:
+            known = self._known.get(id(labels))
+            if known is not None:
+                return known[1]
+        effective = effective_labels((labels, *inherited))
+        found = ((budget.name, group_in(budget, effective)) for budget in self.budgets)
+        groups = tuple(sorted((name, group) for name, group in found if group is not None))
+        if not inherited:
+            if len(self._known) >= _KNOWN_MOST:
+                self._known.clear()
+            self._known[id(labels)] = (labels, groups)
+        return groups
+
+    def _refuse(self, book: BudgetBook, run: RunTotals, group: Group) -> None:
+        """Count a run that finds no place for its group, and flag the first."""
+        book.refused += 1
+        if not book.is_full:
+            book.is_full = True
+            said = f"{book.budget.group_text(group)[:200]} is beyond {book.budget.groups_max}"
+            self._findings.append(
+                Finding(FindingKind.GROUPS_FULL, run.session_id, (), book.budget.name, said)
+            )
+
+    def _report_change(
+        self, run: RunTotals, before: Mapping[str, str], after: Mapping[str, str]
+    ) -> None:
+        changed = sorted(k for k in {*before, *after} if before.get(k) != after.get(k))
+        targets = tuple(sorted(run.targets))
+        self._findings.append(
+            Finding(FindingKind.LABELS_CHANGED, run.session_id, targets, ", ".join(changed)[:200])
+        )
+
+    # Budgets that come and go.
+
+    def _end(self, name: str, now: float) -> None:
+        """End the book of a budget that is not there any more; it may come back."""
+        book = self._books.pop(name)
+        book.close_all()
+        header = book.header(now)
+        self._ended[name] = _Ended(header, tuple(book.all_cells()))
+        self._headers[name] = header
+        self._closings.append(book)
+
+    def _begin_anew(self, budget: Budget, now: float) -> None:
+        """Close the book of a budget that counts in another way from now on."""
+        book = self._books.pop(budget.name)
+        book.close_all()
+        for group in list(book.groups):
+            book.let_go(group)
+        self._closings.append(book)
+        self._books[budget.name] = self._new(budget, now)
+
+    def _new(self, budget: Budget, now: float) -> BudgetBook:
+        return BudgetBook(budget, now, self._revisions)
+
+    def _resumed(self, budget: Budget, now: float) -> BudgetBook | None:
+        """Return the book of a budget that was there before, and counted in the same way."""
+        ended = self._ended.pop(budget.name, None)
+        self._headers.pop(budget.name, None)
+        if ended is None:
+            return None
+        if ended.header.key != budget.books_key:
+            self._gone.add(budget.name)
+            return None
+        book = BudgetBook(budget, ended.header.counted_from, self._revisions)
+        book.advance(now)
+        book.restore(ended.cells)
+        book.advance(now)
+        for name, group in list(self._damaged):
+            if name == budget.name:
+                book.lost(group)
+                self._damaged.discard((name, group))
+        return book
+
+    def _end_unwanted(self, now: float) -> None:
+        """Note when books ended that were stored, and let those go that did so long ago."""
+        for name, ended in list(self._ended.items()):
+            if ended.header.ended_at is None:
+                header = ended.header._replace(ended_at=now)
+                self._ended[name] = _Ended(header, self._closed(header, ended.cells))
+                self._headers[name] = header
+        oldest = sorted(self._ended, key=lambda name: self._ended[name].header.ended_at or now)
+        too_many = len(oldest) - _ENDED_MOST
+        for number, name in enumerate(oldest):
+            ended_at = self._ended[name].header.ended_at or now
+            if number < too_many or now - ended_at > _ENDED_KEPT:
+                del self._ended[name]
+                self._headers.pop(name, None)
+                self._gone.add(name)
+
+    def _closed(
+        self, header: StoredBook, stored: tuple[StoredCells, ...]
+    ) -> tuple[StoredCells, ...]:
+        """Return stored cells of a budget that ended while nobody looked, all in the history."""
+        used: dict[Group, list[StoredCell]] = {}
+        for each in stored:
+            used.setdefault(each.group, []).extend(c for c in each.cells if not c.closed)
+        for group, cells in used.items():
+            if not cells:
+                continue
+            amounts: dict[str, Number] = {}
+            for cell in cells:
+                add(amounts, cell.used)
+            self._loose.append(
+                ClosedWindow(
+                    header.name, group, header.per, min(cell.start for cell in cells),
+                    max(cell.end for cell in cells), amounts, {}, {}, header.counted_from,
+                    any(cell.at_least for cell in cells),
+                )
+            )  # fmt: skip
+        closed = tuple(
+            each._replace(cells=tuple(cell._replace(closed=True) for cell in each.cells))
+            for each in stored
+        )
+        self._cells += closed
+        return closed
+
+    # The storage.
+
+    def restore(self, stored: StoredBooks) -> None:
+        """Take in what was stored, before it is known which budgets there are."""
+        cells: dict[str, list[StoredCells]] = {}
+        for each in stored.cells:
+            cells.setdefault(each.budget, []).append(each)
+        for header in stored.books:
+            self._ended[header.name] = _Ended(header, tuple(cells.get(header.name, ())))
+        self._damaged.update(stored.damaged)
+
+    def unstored(self) -> BookChanges:
+        """Return what is to be written."""
+        headers, cells, closings = dict(self._headers), [*self._cells], [*self._loose]
+        for book in (*self._closings, *self._books.values()):
+            changed, closed = book.unstored()
+            cells += changed
+            closings += closed
+        for name, book in self._books.items():
+            if not book.header_is_stored:
+                headers[name] = book.header()
+        gone = tuple(sorted(self._gone))
+        return BookChanges(tuple(headers.values()), gone, tuple(cells), tuple(closings))
+
+    def stored(self) -> None:
+        """Take note that all of it is on disk."""
+        for book in (*self._closings, *self._books.values()):
+            book.stored()
+        self._closings.clear()
+        self._loose.clear()
+        self._cells.clear()
+        self._headers.clear()
+        self._gone.clear()
+
+    def all_unstored(self) -> None:
+        """Take note that nothing of it is on disk."""
+        for book in self._books.values():
+            book.all_unstored()
+        self._headers = {name: ended.header for name, ended in self._ended.items()}
+
+
+def _increase(
+    booked: Mapping[str, Number], totals: Mapping[str, Number]
+) -> tuple[dict[str, Number], bool]:
+    """Return what is more than was booked, 0 of what was not known, and whether any is less."""
+    increase: dict[str, Number] = {}
+    fell = False
+    for resource, total in totals.items():
+        before = booked.get(resource)
+        if before is None:
+            increase[resource] = total
+        elif total > before:
+            increase[resource] = total - before  # type: ignore[operator] # all are of one resource
+        elif total < before:
+            fell = True
+    return increase, fell or not booked.keys() <= totals.keys()
+
+
+def _larger(booked: Mapping[str, Number], totals: Mapping[str, Number]) -> dict[str, Number]:
+    """Return the larger of each amount."""
+    larger = dict(booked)
+    for resource, total in totals.items():
+        known = larger.get(resource)
+        larger[resource] = total if known is None else max(known, total)
+    return larger

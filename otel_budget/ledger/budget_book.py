@@ -1,0 +1,538 @@
+"""The book of one budget: what each of its groups used, by window or bucket.
+
+A cell is a window; of ROLLING a bucket: a minute, a sixtieth of a window of less than an hour, a
+1440th of one of more than a day. Use goes to the cell of its time. A rolling window holds a
+bucket until all of it has left. The present window and the one before it are kept, also those
+ahead of a clock that was set back; what is older, or over, is in the history (``closings``), and
+use that comes late is added to it there.
+
+Each question costs what changed since the last: sums are kept, and what is due next is in a heap.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.core.budget import WindowKind, WindowSpan
+from otel_budget.ledger.book_values import (
+    NO_AMOUNTS,
+    ClosedWindow,
+    GroupUse,
+    StoredBook,
+    StoredCell,
+    StoredCells,
+    add,
+    carried_from,
+    take_off,
+    whole,
+)
+from otel_budget.ledger.windows import span_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from otel_budget.core.budget import Budget, Group
+    from otel_budget.core.quantities import Number
+
+#: Seconds of a bucket; a window has at least so many, and at most so many of a longer one.
+_BUCKET, _BUCKETS_LEAST, _BUCKETS_MOST = 60.0, 60, 1440
+#: Buckets that are stored together.
+_CHUNK: Final = 24
+#: Windows without use that are gone through one by one to find what is carried over.
+_EMPTY_MOST: Final = 64
+_NO_WINDOW: Final = WindowSpan(-math.inf)
+
+
+class Cell:
+    """A window of a group, or a bucket of one."""
+
+    __slots__ = ("at_least", "carried", "closed", "end", "start", "used")
+
+    def __init__(self, start: float, end: float, carried: Mapping[str, Number] = NO_AMOUNTS):
+        self.start, self.end, self.carried = start, end, carried
+        self.used: dict[str, Number] = {}
+        self.closed = self.at_least = False
+
+    def stored(self) -> StoredCell:
+        """Return it as it is stored."""
+        used = dict(self.used)
+        return StoredCell(self.start, self.end, used, self.carried, self.closed, self.at_least)
+
+    @classmethod
+    def of(cls, stored: StoredCell) -> Cell:
+        """Return what was stored."""
+        cell = cls(stored.start, stored.end, stored.carried)
+        cell.used = dict(stored.used)
+        cell.closed, cell.at_least = stored.closed, stored.at_least
+        return cell
+
+
+class GroupBook:
+    """What one group used."""
+
+    __slots__ = ("cells", "members", "present", "revision", "total", "use")
+
+    def __init__(self) -> None:
+        self.cells: dict[float, Cell] = {}
+        """By start."""
+        self.present: Cell | None = None
+        """Of the present window; of ROLLING always None."""
+        self.total: dict[str, Number] = {}
+        """Of ROLLING what is in all cells."""
+        self.members = 0
+        """Runs in the ledger that count in it."""
+        self.revision = 0
+        self.use: GroupUse | None = None
+        """As it was asked for last."""
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing of it is worth a place."""
+        return not self.members and not any(cell.used for cell in self.cells.values())
+
+
+class BudgetBook:
+    """The groups of one budget. All times are Unix time of the clock that ``advance`` is told."""
+
+    def __init__(self, budget: Budget, counted_from: float, revisions: Iterator[int]) -> None:
+        """Begin empty. revisions: gives numbers, none twice."""
+        self.budget, self.counted_from, self._revisions = budget, counted_from, revisions
+        self.groups: dict[Group, GroupBook] = {}
+        self.changed: set[Group] = set()
+        """Groups of which something else is to be said than before, until they are taken."""
+        self.refused = 0
+        """Runs so far that found no place of their own."""
+        self.is_full = False
+        """True if the last run that wanted a place found none."""
+        self.granted: Mapping[Group, Mapping[str, Number]] = {}
+        """By group, what top-ups in force grant."""
+        self.header_is_stored = False
+        self._kind = budget.window.kind
+        self._rolls = self._kind is WindowKind.ROLLING
+        self._width = _bucket_of(budget.window.seconds) if self._rolls else 0.0
+        self._now = counted_from
+        self._span = self._span_at(counted_from)
+        """Of CALENDAR and TOTAL, the present window."""
+        self._kept_from = self._start_before()
+        """Windows that ended by then are in the history alone."""
+        self._due: list[tuple[float, int, Group, float]] = []
+        """Of ROLLING and FIRST_USE: when a cell leaves, a number, and the cell."""
+        self._number = 0
+        self._unstored: set[tuple[Group, str]] = set()
+        self._closings: dict[tuple[Group, float], ClosedWindow] = {}
+
+    # What is asked of it.
+
+    def use_of(self, group: Group) -> GroupUse:
+        """Return what a group used in the present window; nothing of one that is not known."""
+        book = self.groups.get(group)
+        if book is None:
+            return GroupUse({}, self._present_span(None), {}, self.counted_from, 0, 0, None)
+        use = book.use
+        if use is None or use.revision != book.revision:
+            cell = book.present
+            used = book.total if self._rolls else (cell.used if cell else NO_AMOUNTS)
+            opened = self._kind is WindowKind.FIRST_USE and cell is not None
+            use = book.use = GroupUse(
+                whole(used), self._present_span(cell), cell.carried if cell else NO_AMOUNTS,
+                self.counted_from, book.revision, book.members,
+                cell.start if opened and cell else None, self._is_at_least(book),
+            )  # fmt: skip
+        if use.sessions != book.members:
+            use = book.use = use._replace(sessions=book.members)
+        return use
+
+    def _is_at_least(self, book: GroupBook) -> bool:
+        cells = book.cells.values() if self._rolls else [book.present] if book.present else []
+        return any(cell.at_least for cell in cells)
+
+    def _present_span(self, cell: Cell | None) -> WindowSpan:
+        if self._rolls:
+            return span_at(self.budget.window, self._now)
+        if self._kind is WindowKind.FIRST_USE:
+            return _NO_WINDOW if cell is None else WindowSpan(cell.start, cell.end, cell.end)
+        return self._span
+
+    # What it takes in.
+
+    def has_place(self, group: Group) -> bool:
+        """Tell whether a group is known, or may be."""
+        return group in self.groups or len(self.groups) < self._most
+
+    @property
+    def _most(self) -> int:
+        """Groups there may be: the one past all is beside them."""
+        return self.budget.groups_max + (None in self.groups)
+
+    def open(self, group: Group) -> GroupBook:
+        """Return the book of a group, made if need be."""
+        book = self.groups.get(group)
+        if book is None:
+            book = self.groups[group] = GroupBook()
+            book.revision = next(self._revisions)
+            if self._carries and self._kind is WindowKind.CALENDAR:
+                book.present = self._cell(group, book, self._span.start, self._span.end)
+        return book
+
+    def leave(self, group: Group) -> None:
+        """Take note that a run does not count in a group any more."""
+        book = self.groups.get(group)
+        if book is None:
+            return
+        book.members -= 1
+        if self.budget.per and book.is_empty:
+            self.let_go(group)
+
+    def take(self, group: Group, increase: Mapping[str, Number], at: float) -> None:
+        """Book what was used, as of its sample."""
+        book = self.open(group)
+        cell = book.present
+        if cell is None or not cell.start <= at < cell.end:
+            cell = self._cell_for(group, book, at)
+        if cell is None:
+            self._late(group, at, increase)
+            return
+        add(cell.used, increase)
+        if cell.closed:
+            self._close(group, cell, increase)
+        if self._rolls:
+            add(book.total, increase)
+        self._touch(group, book, cell)
+
+    def _cell_for(self, group: Group, book: GroupBook, at: float) -> Cell | None:
+        """Return the cell of a moment; None if it is in the history alone."""
+        if self._rolls:
+            start = math.floor(at / self._width) * self._width
+            end = start + self._width
+            if end + self.budget.window.seconds <= self._now:
+                return None
+            return book.cells.get(start) or self._cell(group, book, start, end)
+        if self._kind is WindowKind.FIRST_USE:
+            return self._first_use_cell(group, book, at)
+        span = self._span if self._span.start <= at < self._span.end else self._span_at(at)
+        cell = book.cells.get(span.start)
+        if cell is None and span.end <= self._kept_from:
+            return None
+        if cell is None:
+            cell = self._cell(group, book, span.start, span.end)
+            cell.closed = span.end <= self._now
+        if span.start == self._span.start:
+            book.present = cell
+        return cell
+
+    def _first_use_cell(self, group: Group, book: GroupBook, at: float) -> Cell | None:
+        """Return the window that holds a moment, opened by it if none does.
+
+        A moment before the newest window and after the one before it is counted in the newest:
+        it would have opened then.
+        """
+        newest = max(book.cells.values(), key=lambda cell: cell.start, default=None)
+        if newest is None or at >= newest.end:
+            carried = NO_AMOUNTS if newest is None else self._left_by(group, newest)
+            if newest is not None:
+                self._end(group, newest)
+            for start in [s for s, cell in book.cells.items() if cell is not newest]:
+                self._drop(group, book, start)
+            cell = self._cell(group, book, at, at + self.budget.window.seconds, carried)
+            book.present = cell if at + self.budget.window.seconds > self._now else None
+            if book.present is None:
+                self._end(group, cell)
+            return cell
+        for cell in book.cells.values():
+            if cell.start <= at < cell.end:
+                return cell
+        return newest if at > newest.start - self.budget.window.seconds else None
+
+    def _late(self, group: Group, at: float, increase: Mapping[str, Number]) -> None:
+        """Add use to a window of which only the history is kept."""
+        seconds = self.budget.window.seconds
+        if self._rolls:
+            start = math.floor(at / seconds) * seconds
+            span = WindowSpan(start, start + seconds)
+        elif self._kind is WindowKind.FIRST_USE:
+            span = WindowSpan(at, at + seconds)
+        else:
+            span = self._span_at(at)
+        self._add_closing(group, span.start, span.end, increase)
+        book = self.groups[group]
+        if self._rolls and book.is_empty:
+            self.let_go(group)
+
+    # What passes.
+
+    def advance(self, now: float) -> None:
+        """Let windows and buckets end that are over."""
+        self._now = now
+        while self._due and self._due[0][0] <= now:
+            _, _, group, start = heapq.heappop(self._due)
+            book = self.groups.get(group)
+            cell = None if book is None else book.cells.get(start)
+            if book is None or cell is None:
+                continue
+            if self._rolls:
+                self._leave_cell(group, book, cell)
+            else:
+                self._end(group, cell)
+                book.present = None if book.present is cell else book.present
+                self._changes(group, book)
+        if self._kind is WindowKind.CALENDAR and not self._span.start <= now < self._span.end:
+            self._span = self._span_at(now)
+            self._kept_from = self._start_before()
+            for group, book in list(self.groups.items()):
+                self._turn(group, book)
+        elif self._kind is WindowKind.FIRST_USE:
+            self._forget_idle(now)
+
+    def _leave_cell(self, group: Group, book: GroupBook, cell: Cell) -> None:
+        """Let a bucket leave that is out of the window as a whole."""
+        take_off(book.total, cell.used)
+        seconds = self.budget.window.seconds
+        tile = math.floor(cell.start / seconds) * seconds
+        if not cell.closed:
+            self._add_closing(group, tile, tile + seconds, cell.used, at_least=cell.at_least)
+        self._drop(group, book, cell.start)
+        self._changes(group, book)
+        if book.is_empty:
+            self.let_go(group)
+
+    def _turn(self, group: Group, book: GroupBook) -> None:
+        """Begin another window of a group. It may be one before, if the clock was set back."""
+        for cell in sorted(book.cells.values(), key=lambda cell: cell.start):
+            if cell.end <= self._span.start:
+                self._end(group, cell)
+        present = book.cells.get(self._span.start)
+        if self._carries and present is None:
+            before = [cell for cell in book.cells.values() if cell.end <= self._span.start]
+            last = max(before, key=lambda cell: cell.start, default=None)
+            carried = NO_AMOUNTS if last is None else self._left_by(group, last)
+            present = self._cell(group, book, self._span.start, self._span.end, carried)
+        book.present = present
+        for start in [s for s, cell in book.cells.items() if cell.end <= self._kept_from]:
+            self._drop(group, book, start)
+        self._changes(group, book)
+        if self.budget.per and book.is_empty:
+            self.let_go(group)
+
+    def _left_by(self, group: Group, cell: Cell) -> Mapping[str, Number]:
+        """Return what a window, and those without use after it, leave to the present one."""
+        budget, used, carried = self.budget, whole(cell.used), cell.carried
+        if not self._carries:
+            return NO_AMOUNTS
+        granted, end = self.granted.get(group, NO_AMOUNTS), cell.end
+        for _ in range(_EMPTY_MOST):
+            before = carried
+            carried = carried_from(
+                budget.limits, used, carried, granted,
+                share=budget.carry_over, overrun=budget.carry_overrun,
+            )  # fmt: skip
+            used, granted = {}, NO_AMOUNTS
+            if self._kind is not WindowKind.CALENDAR or end >= self._span.start:
+                break
+            if carried == before and end != cell.end:
+                break
+            end = self._span_at(end).end
+        return carried
+
+    @property
+    def _carries(self) -> bool:
+        return self.budget.carry_over > 0 or self.budget.carry_overrun
+
+    def _forget_idle(self, now: float) -> None:
+        """Let groups go whose last window, and as long again, are over, and that have no run."""
+        if not self.budget.per or len(self.groups) < self.budget.groups_max:
+            return
+        seconds = self.budget.window.seconds
+        for group, book in list(self.groups.items()):
+            last = max((cell.end for cell in book.cells.values()), default=-math.inf)
+            if not book.members and last + seconds <= now:
+                self.let_go(group)
+
+    # History, and what is to be stored.
+
+    def _end(self, group: Group, cell: Cell) -> None:
+        """Put a window into the history, once."""
+        if cell.closed:
+            return
+        cell.closed = True
+        self._unstored.add((group, self._chunk(cell)))
+        self._close(group, cell, cell.used, whole_window=True)
+
+    def _close(
+        self, group: Group, cell: Cell, more: Mapping[str, Number], *, whole_window: bool = False
+    ) -> None:
+        limits: dict[str, Number] = {}
+        if whole_window:
+            limits = dict(self.budget.limits)
+            for amounts in (cell.carried, self.granted.get(group, NO_AMOUNTS)):
+                add(limits, {r: amount for r, amount in amounts.items() if r in limits})
+        self._add_closing(
+            group, cell.start, cell.end, more,
+            limits=limits, carried=cell.carried, at_least=cell.at_least,
+        )  # fmt: skip
+
+    def _add_closing(
+        self,
+        group: Group,
+        start: float,
+        end: float,
+        more: Mapping[str, Number],
+        *,
+        limits: Mapping[str, Number] = NO_AMOUNTS,
+        carried: Mapping[str, Number] = NO_AMOUNTS,
+        at_least: bool = False,
+    ) -> None:
+        known = self._closings.get((group, start))
+        used = {} if known is None else dict(known.used)
+        add(used, more)
+        if known is not None:
+            limits, at_least = limits or known.limits, at_least or known.at_least
+            carried = carried or known.carried
+        self._closings[group, start] = ClosedWindow(
+            self.budget.name, group, self.budget.per, start, end, used, limits, carried,
+            self.counted_from, at_least,
+        )  # fmt: skip
+
+    def close_all(self) -> None:
+        """Put all that is not in the history yet there: the budget ends."""
+        for group, book in self.groups.items():
+            for cell in book.cells.values():
+                self._end(group, cell)
+
+    def header(self, ended_at: float | None = None) -> StoredBook:
+        """Return the book without its cells."""
+        budget = self.budget
+        return StoredBook(budget.name, budget.books_key, budget.per, self.counted_from, ended_at)
+
+    def unstored(self) -> tuple[list[StoredCells], list[ClosedWindow]]:
+        """Return the cells, and what is to be added to the history, that are not on disk."""
+        cells = [self._stored_cells(group, chunk) for group, chunk in self._unstored]
+        return cells, list(self._closings.values())
+
+    def stored(self) -> None:
+        """Take note that all of it is on disk."""
+        self._unstored.clear()
+        self._closings.clear()
+        self.header_is_stored = True
+
+    def all_unstored(self) -> None:
+        """Take note that nothing of it is on disk."""
+        self.header_is_stored = False
+        self._unstored |= self._places()
+
+    def _places(self) -> set[tuple[Group, str]]:
+        """Return the groups and chunks that there is anything in."""
+        return {
+            (group, self._chunk(cell))
+            for group, book in self.groups.items()
+            for cell in book.cells.values()
+        }
+
+    def all_cells(self) -> Iterable[StoredCells]:
+        """Return all cells as they are stored."""
+        return [self._stored_cells(group, chunk) for group, chunk in self._places()]
+
+    def _stored_cells(self, group: Group, chunk: str) -> StoredCells:
+        book = self.groups.get(group)
+        if book is None:
+            return StoredCells(self.budget.name, group, chunk, ())
+        if self._rolls:
+            first = int(chunk) * _CHUNK
+            starts = [(first + n) * self._width for n in range(_CHUNK)]
+        else:
+            starts = [float(chunk)]
+        cells = [book.cells[start].stored() for start in starts if start in book.cells]
+        return StoredCells(self.budget.name, group, chunk, tuple(cells))
+
+    def restore(self, stored: Iterable[StoredCells]) -> None:
+        """Take in cells as they were stored."""
+        for _, group, _, cells in stored:
+            book = self.groups.setdefault(group, GroupBook())
+            for each in cells:
+                cell = Cell.of(each)
+                book.cells[cell.start] = cell
+                self._expect(group, cell)
+                if self._rolls:
+                    add(book.total, cell.used)
+                elif self._is_present(cell) and (
+                    book.present is None or book.present.start < cell.start
+                ):
+                    book.present = cell
+            self._changes(group, book)
+        if self._kind is WindowKind.CALENDAR:
+            for group, book in list(self.groups.items()):
+                self._turn(group, book)
+
+    def _is_present(self, cell: Cell) -> bool:
+        """Tell whether a window is the present one; of FIRST_USE also one that lies ahead."""
+        begun = self._kind is WindowKind.FIRST_USE or cell.start <= self._now
+        return begun and self._now < cell.end
+
+    def lost(self, group: Group) -> None:
+        """Take note that part of what a group used could not be read."""
+        book = self.open(group)
+        if self._kind is WindowKind.FIRST_USE and book.present is None:
+            cell = self._first_use_cell(group, book, self._now)
+        else:
+            cell = book.present or self._cell_for(group, book, self._now)
+        if cell is not None:
+            cell.at_least = True
+            self._touch(group, book, cell)
+
+    def _cell(
+        self,
+        group: Group,
+        book: GroupBook,
+        start: float,
+        end: float,
+        carried: Mapping[str, Number] = NO_AMOUNTS,
+    ) -> Cell:
+        cell = book.cells[start] = Cell(start, end, carried)
+        self._expect(group, cell)
+        self._unstored.add((group, self._chunk(cell)))
+        return cell
+
+    def _expect(self, group: Group, cell: Cell) -> None:
+        """Note when a cell leaves its window, where that is not the same for all."""
+        if self._rolls or self._kind is WindowKind.FIRST_USE:
+            self._number += 1
+            leaves = cell.end + (self.budget.window.seconds if self._rolls else 0.0)
+            heapq.heappush(self._due, (leaves, self._number, group, cell.start))
+
+    def _drop(self, group: Group, book: GroupBook, start: float) -> None:
+        self._unstored.add((group, self._chunk(book.cells.pop(start))))
+
+    def let_go(self, group: Group) -> None:
+        """Forget a group: its place is free."""
+        for start in list(self.groups[group].cells):
+            self._drop(group, self.groups[group], start)
+        del self.groups[group]
+        self.is_full = False
+
+    def _touch(self, group: Group, book: GroupBook, cell: Cell) -> None:
+        self._unstored.add((group, self._chunk(cell)))
+        self._changes(group, book)
+
+    def _changes(self, group: Group, book: GroupBook) -> None:
+        book.revision = next(self._revisions)
+        self.changed.add(group)
+
+    def _chunk(self, cell: Cell) -> str:
+        if not self._rolls:
+            return repr(cell.start)
+        return str(round(cell.start / self._width) // _CHUNK)
+
+    def _start_before(self) -> float:
+        """Return when the window before the present one began, where there are any."""
+        if self._kind is not WindowKind.CALENDAR:
+            return -math.inf
+        return self._span_at(self._span.start - 1).start
+
+    def _span_at(self, at: float) -> WindowSpan:
+        return span_at(self.budget.window, at, self.counted_from)
+
+
+def _bucket_of(seconds: float) -> float:
+    """Return the seconds of a bucket of a rolling window."""
+    return min(seconds / _BUCKETS_LEAST, max(_BUCKET, seconds / _BUCKETS_MOST))
