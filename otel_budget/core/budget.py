@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 
 from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.core.quantities import Number
+from otel_budget.core.token_kinds import TOKEN_KINDS as TOKEN_KINDS  # noqa: PLC0414 - who weighs them takes it from here
+from otel_budget.core.token_kinds import WHOLE_WEIGHT as WHOLE_WEIGHT  # noqa: PLC0414 - as above
 
 #: In ``Budget.match``: any value, as long as there is one.
 PRESENT: Final = "*"
@@ -23,10 +25,6 @@ PRESENT: Final = "*"
 OTHER: Final = "other"
 #: How a value of a group that is not there is shown.
 NONE: Final = "(none)"
-#: A token that counts once, in the unit of ``Budget.weights``.
-WHOLE_WEIGHT: Final = 1000
-#: Kinds of tokens that no token is two of.
-TOKEN_KINDS: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
 DEFAULT_GROUPS_MAX: Final = 1000
 
 Group = tuple[str, ...] | None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.quantities import COUNT, MONEY, SECONDS
+from otel_budget.core.token_kinds import KIND_COUNTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,8 +123,11 @@ FURTHER: Final[Mapping[str, Resource]] = {
 }
 #: The metrics that are judged, and the resource each of them counts.
 COUNTERS: Final = {row.counter.name: row.name for row in _TABLE if row.counter is not None}
-#: Nothing of each that is counted, in its own type.
-ZERO: Final[Mapping[str, Number]] = {name: RESOURCES[name].quantity.zero for name in COUNTED}
+#: Nothing of each that is counted, in its own type; kinds of tokens are counted as well.
+ZERO: Final[Mapping[str, Number]] = {
+    **{name: RESOURCES[name].quantity.zero for name in COUNTED},
+    **dict.fromkeys(KIND_COUNTERS.values(), COUNT.zero),
+}
 
 
 def quantity_of(resource: str) -> Quantity:

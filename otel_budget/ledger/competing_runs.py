@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.ledger.book_values import added
 from otel_budget.ledger.process import UNSURE
-from otel_budget.ledger.processes import are_over, by_run, key_of, used_together
+from otel_budget.ledger.processes import (
+    ALL_COUNTERS,
+    are_over,
+    by_run,
+    key_of,
+    used_together,
+)
 from otel_budget.ledger.restart_loop import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 
@@ -163,7 +169,7 @@ def _let_one_go(run: RunTotals) -> None:
     """Keep of the run that was not seen for longest only what it used."""
     joined = [one for one in by_run(run.processes.values()) if one[0].run_started_at is not None]
     gone = min(joined, key=_last_at)
-    run.earlier = used_together(gone, run.earlier)
+    run.earlier = used_together(gone, run.earlier, ALL_COUNTERS)
     run.processes = {k: i for k, i in run.processes.items() if i not in gone}
     heir = max(run.processes.values(), key=lambda i: i.last_at)
     for name in UNSURE:

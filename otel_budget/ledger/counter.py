@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_budget.core.quantities import Number
 from otel_budget.core.resources import ZERO
+from otel_budget.core.token_kinds import KIND_COUNTER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -128,7 +129,7 @@ class Counters:
                 continue
             self.counters[key], changed = state, True
             self.sums[key[0]] = self.sums.get(key[0], ZERO[key[0]]) + (state.total - total)  # type: ignore[operator] # one series is one type
-            resets += reset
+            resets += reset and key[0] not in KIND_COUNTER_NAMES  # tokens are told already
         self._note_absent(counters, before)
         if len(self.counters) > SERIES_KEPT:
             self._fold(at)
@@ -157,7 +158,8 @@ class Counters:
         """The resources of which a series was found to be written by several processes."""
         if not self.branches:
             return _NONE
-        return frozenset(key[0] for key, branches in self.branches.items() if branches.doubtful)
+        doubtful = (key[0] for key, branches in self.branches.items() if branches.doubtful)
+        return frozenset(doubtful) - KIND_COUNTER_NAMES
 
     def _note_absent(self, counters: Mapping[tuple[str, str], Number], until: float) -> None:
         """Note which series are not there any more, and which are again."""
@@ -167,7 +169,9 @@ class Counters:
         if self.shown_at or self.lacking:
             for key in counters:
                 self.shown_at.pop(key, None)
-            self.lacking = not self.sums.keys() <= {resource for resource, _ in counters}
+            lacking = self.sums.keys() - {resource for resource, _ in counters}
+            # Kinds of tokens are there only as long as a budget weighs them.
+            self.lacking = not lacking <= KIND_COUNTER_NAMES
         self.shown = counters
 
     def sum_up(self) -> None:

@@ -21,6 +21,7 @@ from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import is_handed_over, is_pushed, plain_target
 from otel_budget.ledger.competing_runs import PASSED_GAPS, PASSED_GAPS_DOWN
 from otel_budget.ledger.findings import Finding, FindingKind
+from otel_budget.ledger.processes import ALL_COUNTERS, used_together
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.bindings import Bindings
     from otel_budget.core.observation import RunObservation
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.competing_runs import CompetingRun
     from otel_budget.ledger.freshness import Absences
     from otel_budget.ledger.run import RunTotals
@@ -231,7 +233,7 @@ def has_owner(run: RunTotals, is_owner: Callable[[str], bool]) -> bool:
 
 def leave_out(run: RunTotals, is_owner: Callable[[str], bool]) -> None:
     """Let go of what strangers say of a run of which an owner was seen; their use stays counted."""
-    before = dict(run.totals())
+    before = _counted_by(run)
     for process in run.processes.values():
         for target in [t for t in process.target_series if not is_owner(t)]:
             del process.target_series[target]
@@ -241,8 +243,14 @@ def leave_out(run: RunTotals, is_owner: Callable[[str], bool]) -> None:
     runs = {process.run_started_at for process in kept.values()}
     run.also = tuple(start for start in run.also if start in runs)
     run.forget_sums()
-    after = run.totals()
+    after = _counted_by(run)
     for resource, total in before.items():
         gone = total - after.get(resource, type(total)(0))  # type: ignore[operator]
         run.earlier[resource] = run.earlier.get(resource, type(total)(0)) + gone  # type: ignore[operator]
     run.changed(run.confirmed_at)
+
+
+def _counted_by(run: RunTotals) -> dict[str, Number]:
+    """Return all that is counted of a run, kinds of tokens among it."""
+    counted = used_together(run.processes.values(), run.earlier, ALL_COUNTERS)
+    return counted | run.totals()

@@ -26,7 +26,7 @@ from otel_budget.ledger.attributes import (
 from otel_budget.ledger.target_series import TargetSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.quantities import Number
@@ -238,14 +238,17 @@ class Process:
             return True
         return any([resource in series.sums for series in self.target_series.values()])  # noqa: C419 - quicker
 
-    def totals(self) -> dict[str, Number]:
-        """Return what it used, with what it brought along, as far as that is known."""
+    def totals(self, counters: Collection[str] = COUNTED) -> dict[str, Number]:
+        """Return what it used, with what it brought along, as far as that is known.
+
+        counters: as in ``totals_of``.
+        """
         if len(self.target_series) == 1 and not self.carried_over:
             (only,) = self.target_series.values()  # as it is with most runs at every sample
-            return {resource: only.sums[resource] for resource in COUNTED if resource in only.sums}
+            return {resource: only.sums[resource] for resource in counters if resource in only.sums}
         return {
             resource: self.begins_from(resource) + self.counted(resource)  # type: ignore[operator]
-            for resource in COUNTED
+            for resource in counters
             if self.knows(resource)
         }
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import is_handed_over, plain_target
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from otel_budget.core.observation import RunAttributes, RunObservation
     from otel_budget.core.quantities import Number
 
+#: All that is added up of a process: what is folded away keeps its kinds of tokens, too.
+ALL_COUNTERS: Final = tuple(ZERO)
 #: Processes of one run that are kept apart.
 PROCESSES_KEPT = 100
 #: For so many usual gaps without a sample it is taken to be active: it may be gone.
@@ -111,7 +113,7 @@ def let_oldest_go(processes: dict[str, Process], newest: Callable[[], list[Proce
     )
     gone = processes[key]
     same = [i for i in processes.values() if i.run_started_at == gone.run_started_at]
-    until = totals_of(i for i in same if i.place <= gone.place)
+    until = totals_of((i for i in same if i.place <= gone.place), ALL_COUNTERS)
     heir = min((i for i in same if i.place > gone.place), key=lambda i: i.place)
     heir.carried_over |= {
         resource: max(total, heir.begins_from(resource)) for resource, total in until.items()
@@ -185,11 +187,18 @@ def newest_of(run: Collection[Process]) -> list[Process]:
     return [i for i in run if i.place == newest]
 
 
-def used_together(processes: Iterable[Process], earlier: dict[str, Number]) -> dict[str, Number]:
-    """Return what all runs used. earlier: what those did that are not kept apart any more."""
-    together = dict(earlier)
+def used_together(
+    processes: Iterable[Process],
+    earlier: Mapping[str, Number],
+    counters: Collection[str] = COUNTED,
+) -> dict[str, Number]:
+    """Return what all runs used. earlier: what those did that are not kept apart any more.
+
+    counters: as in ``totals_of``.
+    """
+    together = {name: used for name, used in earlier.items() if name in counters}
     for run in by_run(processes):
-        for resource, total in totals_of(run).items():
+        for resource, total in totals_of(run, counters).items():
             known = together.get(resource)
             together[resource] = total if known is None else known + total  # type: ignore[operator]
     return together
@@ -264,14 +273,19 @@ def are_over(processes: Iterable[Process], target: str, until: float) -> bool:
     )
 
 
-def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
-    """Return what processes that follow one another have used together, as far as that is known."""
+def totals_of(
+    processes: Iterable[Process], counters: Collection[str] = COUNTED
+) -> dict[str, Number]:
+    """Return what processes that follow one another have used together, as far as that is known.
+
+    counters: the resources, or what else is counted, that are added up.
+    """
     row = list(processes)
     if len(row) == 1:  # nearly always
         (only,) = row
-        return only.totals()
+        return only.totals(counters)
     totals: dict[str, Number] = {}
-    for resource in COUNTED:
+    for resource in counters:
         known = [i for i in row if i.knows(resource)]
         if not known:
             continue

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES
+from otel_budget.core.token_kinds import KIND_COUNTER_NAMES, KIND_COUNTERS, disjoint
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.freshness import Freshness
@@ -296,6 +297,18 @@ class RunTotals(Freshness):
             for resource, least in self.floor.items():
                 self._totals[resource] = max(self._totals.get(resource, least), least)
         return self._totals
+
+    def token_kinds(self) -> dict[str, int]:
+        """Return how many of its tokens are of each kind, as far as that is known; see
+        core/token_kinds.py. They add up to no more than its tokens do.
+        """
+        series = (s for i in self.processes.values() for s in i.target_series.values())
+        if not self.earlier and all(KIND_COUNTER_NAMES.isdisjoint(s.sums) for s in series):
+            return {}  # as it is with all runs where nothing weighs tokens
+        names = KIND_COUNTERS.values()
+        used = used_together(self.processes.values(), self.earlier, names)
+        shown = {kind: int(used[name]) for kind, name in KIND_COUNTERS.items() if name in used}
+        return disjoint(shown, int(self.totals().get(semconv.TOKENS, 0))) if shown else {}
 
     @property
     def uncertainty(self) -> UsageUncertainty:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
+from otel_budget.core.owner_labels import NO_DETAILS, Details, is_label_value
 from otel_budget.core.resources import quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
@@ -45,6 +46,8 @@ TOKEN_TYPE: Final = "token_type"  # noqa: S105 - a reason, not a secret
 _HISTOGRAM_TYPES: Final = COUNTER_TYPES | {"histogram", "summary"}
 _NO_SESSION_ID: Final = re.compile(r"[^A-Za-z0-9._:@-]")
 _LONGEST_SESSION_ID: Final = 128
+#: Values of one label that says whose a run is: more are looked at no further.
+_OWNERS_MOST: Final = 100
 
 
 class Ignored(NamedTuple):
@@ -77,6 +80,8 @@ class ForeignRun:
     """True if some tokens are of an unknown type."""
     newest: float | None = None
     """When its newest sample was taken, as ``samples.later`` has it."""
+    labels: Mapping[str, str] | None = None
+    """As in RunAttributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +104,17 @@ class _Session:
     of_unknown_type: dict[str, None] = field(default_factory=dict)
     """Metrics with tokens of unknown types."""
     newest: float | None = None
+    owners: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Label that says whose the run is, to the values it has."""
 
 
 class _Page:
     """The samples of one page, as far as they were taken in."""
 
-    def __init__(self, preset: Preset, place: str) -> None:
+    def __init__(self, preset: Preset, place: str, details: Details) -> None:
         self.preset, self.place = preset, place
+        self.token_kinds = details.token_kinds
+        self.owner_labels = preset.owner_labels(details.labels)
         self.rules = {
             name: (index, rule) for index, rule in enumerate(preset.metrics) for name in rule.names
         }
@@ -135,6 +144,7 @@ class _Page:
 
     def _count(self, session: _Session, sample: Sample, index: int, rule: MetricRule) -> None:
         session.newest = later(session.newest, sample.timestamp)
+        self._note_owner(session, sample.labels)
         found = rule.roles(sample.labels)
         if found is None:
             self._unknown(session, sample, rule)
@@ -158,6 +168,29 @@ class _Page:
             self._ignore(sample, (), rule.why or "0 means unknown here")
         else:
             self._keep(session, sample, index, found)
+
+    def _note_owner(self, session: _Session, labels: Mapping[str, str]) -> None:
+        """Note whose the run is, as far as a series says it."""
+        for name, spellings in self.owner_labels.items():
+            _, value = first_of(spellings, labels)
+            if value and is_label_value(value):
+                known = session.owners.setdefault(name, {})
+                if len(known) < _OWNERS_MOST:
+                    known[value] = None
+
+    def _owner_of(self, session_id: str, session: _Session) -> Mapping[str, str] | None:
+        """Return whose a run is; None if nothing says it.
+
+        Of several values the same one, in whatever order they come; but none for the run of all
+        that a program does not tell apart, which is nobody's then.
+        """
+        one_for_all = session_id == session_of(self.preset, {}, self.place)
+        found = {
+            name: min(values)
+            for name, values in session.owners.items()
+            if len(values) == 1 or not one_for_all
+        }
+        return shared_labels(found) if found else None
 
     def _keep(self, session: _Session, sample: Sample, index: int, found: tuple[str, ...]) -> None:
         whole = next((role for role in found if role in roles.WHOLES), found[0])
@@ -196,7 +229,8 @@ class _Page:
     def sessions_counted(self) -> tuple[ForeignRun, ...]:
         found = []
         for session_id, session in self.sessions.items():
-            result = deduplicate(self.preset, list(session.series.values()))
+            many = list(session.series.values())
+            result = deduplicate(self.preset, many, token_kinds=self.token_kinds)
             for series, labels, reason in result.repeated:
                 self.ignored[Ignored(series.name, labels, reason)] += 1
             unread, at_least = session.implausible, bool(session.of_unknown_type)
@@ -207,18 +241,27 @@ class _Page:
                 names = tuple(sorted(unread))
                 found.append(
                     ForeignRun(
-                        session_id, result.amounts, result.counters, names, at_least, session.newest
+                        session_id,
+                        result.amounts,
+                        result.counters,
+                        names,
+                        at_least,
+                        session.newest,
+                        self._owner_of(session_id, session),
                     )
                 )
         return tuple(found)
 
 
-def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted:
+def count(
+    preset: Preset, samples: Iterable[Sample], place: str = "", details: Details = NO_DETAILS
+) -> Counted:
     """Return what the samples of one page add up to, per run, in any order of them.
 
-    place: names the page in the id of a run that its program does not name.
+    place: names the page in the id of a run that its program does not name. details: what of the
+    runs is read.
     """
-    page = _Page(preset, place)
+    page = _Page(preset, place, details)
     for sample in samples:
         page.add(sample)
     sessions = page.sessions_counted()
@@ -234,7 +277,9 @@ def assembled(counted: Counted, target: str, sampled_at: float, process: str = "
             sampled_at,
             session.counters,
             # It is not known how many calls; one is enough for the tokens to be "at least".
-            RunAttributes(unknown_usage_calls=1.0 if session.at_least else None),
+            RunAttributes(
+                unknown_usage_calls=1.0 if session.at_least else None, labels=session.labels
+            ),
             session.implausible,
             process,
         )

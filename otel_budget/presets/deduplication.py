@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget import semconv
 from otel_budget.core.resources import FURTHER
 from otel_budget.core.samples import labels_text
+from otel_budget.core.token_kinds import KIND_COUNTERS
 from otel_budget.presets import model as roles
 from otel_budget.presets.model import first_of
 
@@ -71,8 +72,13 @@ class Deduplicated:
         self.amounts[role] = value if known is None else known + value  # type: ignore[operator] # one role is one type
 
 
-def deduplicate(preset: Preset, series: Sequence[Series]) -> Deduplicated:
-    """Return the amounts of one run, and the counters the ledger is to keep."""
+def deduplicate(
+    preset: Preset, series: Sequence[Series], *, token_kinds: bool = False
+) -> Deduplicated:
+    """Return the amounts of one run, and the counters the ledger is to keep.
+
+    token_kinds: whether kinds of tokens are among these counters.
+    """
     result = Deduplicated()
     groups: defaultdict[Labels, defaultdict[_Emitter, list[Series]]]
     groups = defaultdict(lambda: defaultdict(list))
@@ -82,6 +88,8 @@ def deduplicate(preset: Preset, series: Sequence[Series]) -> Deduplicated:
         for measure in _measures(preset):
             for one in _choose(preset, emitters, measure, result):
                 _count_series(preset, result, measure, group, one)
+                if token_kinds and measure.resource == semconv.TOKENS:
+                    _count_kinds(preset, result, group, one)
     return result
 
 
@@ -155,10 +163,23 @@ def _count_series(
         return
     if measure.resource == semconv.TOKENS and roles.TOKENS not in one.roles:
         result.add(roles.TOKENS, one.value)
+    _add_counter(preset, result, measure.resource, group, one)
+
+
+def _count_kinds(preset: Preset, result: Deduplicated, group: Labels, one: Series) -> None:
+    """Add a series to the counters of the kinds of tokens that it is of, parts in their wholes."""
+    for role in one.roles:
+        if role in roles.KIND_OF:
+            _add_counter(preset, result, KIND_COUNTERS[roles.KIND_OF[role]], group, one)
+
+
+def _add_counter(
+    preset: Preset, result: Deduplicated, counter: str, group: Labels, one: Series
+) -> None:
     further = dict(group)
     if not preset.summed:
         further = {**one.labels, _NAME: preset.metrics[one.rule].names[0]}
-    key = (measure.resource, labels_text(further))
+    key = (counter, labels_text(further))
     known = result.counters.get(key)
     result.counters[key] = one.value if known is None else known + one.value  # type: ignore[operator] # as in add
 

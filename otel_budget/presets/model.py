@@ -9,7 +9,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,11 @@ REPEAT: Final = "repeat"
 
 #: Part to the whole it is inside of.
 PARTS: Final = {CACHED: INPUT, CACHE_WRITE: INPUT, REASONING: OUTPUT}
+#: Role to the kind of tokens it is read as (core/token_kinds.py).
+KIND_OF: Final = {
+    INPUT: "input", CACHED: "cache_read", CACHE_WRITE: "cache_write",
+    OUTPUT: "output", REASONING: "reasoning",
+}  # fmt: skip
 #: What a series can count as; one of WHOLES at most, since these are what is added up.
 WHOLES: Final = (INPUT, OUTPUT, TOKENS, CALLS, COST_USD, *FURTHER)
 ROLES: Final = (*WHOLES, *PARTS, REPEAT)
@@ -176,6 +181,15 @@ class Preset:
     """Role to what to know about it, such as why this program cannot say it."""
     events: tuple[EventRule, ...] = ()
     """What its log records count as, where it pushes them."""
+    owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Label that says whose a run is, to the spellings of the program's label for it."""
+
+    def owner_labels(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return, of labels that say whose a run is, what each may be called, in order.
+
+        By its own name first: whoever starts the program may give it that.
+        """
+        return {name: (name, *self.owners.get(name, ())) for name in names}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def preset_from(name: str, mapping: object) -> Preset:
     top = _Keys(
         mapping, (),
         ("title", "rank", "recognised_by", "session", "metrics", "events", "repeated_by", "skip",
-         "notes"),
+         "notes", "labels"),
     )  # fmt: skip
     rules = tuple(_rule(item, at) for item, at in top.items("metrics"))
     events = tuple(_event(item, at) for item, at in top.items("events"))
@@ -97,6 +97,7 @@ def preset_from(name: str, mapping: object) -> Preset:
         skip=tuple(_skip(item, at) for item, at in top.items("skip")),
         notes=_notes(top),
         events=events,
+        owners=_owners(top),
     )
 
 
@@ -265,6 +266,20 @@ def _skip(item: object, at: KeyPath) -> Skip:
     if len(label) != 1 or not values:
         raise PresetError(at, None, "", sentence="needs one label, and values of it")
     return Skip(label[0], values, keys.text("why") or USUAL_WHY)
+
+
+def _owners(top: _Keys) -> dict[str, tuple[str, ...]]:
+    """Return the labels that say whose a run is, each with the spellings of the program's own."""
+    for name in top.mapping("labels"):
+        if not isinstance(name, str) or _LABEL.fullmatch(name) is None:
+            raise PresetError(top.at("labels", str(name)), name, _FORMS[_LABEL])
+    names = tuple(map(str, top.mapping("labels")))
+    keys = top.section("labels", names)
+    owners = {name: keys.names(name, _LABEL) for name in names}
+    for name, spellings in owners.items():
+        if not spellings:
+            raise PresetError(keys.at(name), None, _FORMS[_LABEL])
+    return owners
 
 
 def _notes(top: _Keys) -> dict[str, str]:

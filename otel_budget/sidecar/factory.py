@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.config.ceilings import AT_LEAST, AT_MOST, FROM
 from otel_budget.config.sources import ADD, REFUSE, PrometheusConfig
 from otel_budget.config.values import is_foreign
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.suggestion import Suggesting
@@ -27,12 +29,13 @@ from otel_budget.sources.scrape_target import ScrapeTarget
 from otel_budget.sources.several import SeveralSources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from otel_budget.config.ceilings import CeilingsConfig
     from otel_budget.config.otlp import OtlpConfig
     from otel_budget.config.schema import SidecarConfig, StorageConfig
     from otel_budget.config.sources import ScrapeConfig, SourceConfig, TargetConfig
+    from otel_budget.core.budget import Budget
     from otel_budget.core.quantities import Number
     from otel_budget.presets.model import Preset
     from otel_budget.sidecar.storage.base import Restored, Storage
@@ -56,10 +59,25 @@ def are_read_alike(one: SidecarConfig, other: SidecarConfig) -> bool:
     return _otlp_settings(one, otlp) == _otlp_settings(other, others)
 
 
-def make_source(config: SourceConfig, clock: Clock, pushes: OtlpSource | None = None) -> Source:
-    """Return the configured source; nothing is opened yet. pushes: what programs push to."""
+def details_of(config: SidecarConfig) -> Details:
+    """Return what of runs is read: what the configuration makes use of."""
+    budgets: Sequence[Budget] = getattr(config, "budgets", ())
+    scope_labels: Sequence[str] = getattr(config, "scope_labels", ())
+    return Details(tuple(scope_labels), token_kinds=any(budget.weights for budget in budgets))
+
+
+def make_source(
+    config: SourceConfig,
+    clock: Clock,
+    pushes: OtlpSource | None = None,
+    details: Details = NO_DETAILS,
+) -> Source:
+    """Return the configured source; nothing is opened yet. pushes: what programs push to.
+
+    details: what of runs is read.
+    """
     polled = config.polled
-    asked = None if polled is None else _SOURCES[config.kind](polled, clock)
+    asked = None if polled is None else _SOURCES[config.kind](polled, clock, details)
     if asked is None or pushes is None:
         found = asked or pushes
         if found is None:
@@ -72,7 +90,9 @@ def settings_of(config: SidecarConfig, source: Source, pushes: OtlpSource | None
     """Return what the loop needs to know. source, pushes: made from the same configuration."""
     chosen = config.source
     interval, forget_after = chosen.interval, config.verdicts.forget_after
-    return Settings(chosen.kind, source, interval, rules_of(config), forget_after, pushes)
+    return Settings(
+        chosen.kind, source, interval, rules_of(config), forget_after, pushes, details_of(config)
+    )
 
 
 #: How each kind of storage is opened.
@@ -204,6 +224,7 @@ def _otlp_settings(config: SidecarConfig, otlp: OtlpConfig) -> OtlpSettings:
         session_limit=otlp.session_limit,
         series_limit=otlp.series_limit,
         run_attributes=otlp.run_attributes,
+        details=details_of(config),
     )
 
 
@@ -212,7 +233,11 @@ def _access(config: TargetConfig | PrometheusConfig) -> Access:
 
 
 #: How the source of each section of the configuration is made.
-_SOURCES: Final[Mapping[str, Callable[[Any, Clock], Source]]] = {
-    scrape.SOURCE: lambda config, clock: ScrapeSource(scrape_settings(config), clock),
-    PROMETHEUS: lambda config, clock: PrometheusSource(prometheus_settings(config), clock),
+_SOURCES: Final[Mapping[str, Callable[[Any, Clock, Details], Source]]] = {
+    scrape.SOURCE: lambda config, clock, details: ScrapeSource(
+        replace(scrape_settings(config), details=details), clock
+    ),
+    PROMETHEUS: lambda config, clock, details: PrometheusSource(
+        replace(prometheus_settings(config), details=details), clock
+    ),
 }

@@ -30,7 +30,13 @@ from otel_budget.sidecar.config_summary import (
     warnings,
 )
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.factory import make_pushes, make_source, open_storage, settings_of
+from otel_budget.sidecar.factory import (
+    details_of,
+    make_pushes,
+    make_source,
+    open_storage,
+    settings_of,
+)
 from otel_budget.sidecar.http_server import (
     Refusals,
     Server,
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.owner_labels import Details
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.host import ReceiverInfo
@@ -150,6 +157,10 @@ class _Host:
     def receiver(self) -> ReceiverInfo | None:
         return self.receiving.info
 
+    @property
+    def details(self) -> Details:
+        return self.loop.settings.details
+
     async def hand_over(
         self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
     ) -> list[HandoverOutcome]:
@@ -178,7 +189,7 @@ async def _run(
     metrics = SidecarMetrics(__version__, clock, lambda: broadcaster.subscribers)
     refusals = Refusals(metrics, clock)
     pushes = make_pushes(config, clock)
-    source = make_source(config.source, clock, pushes)
+    source = make_source(config.source, clock, pushes, details_of(config))
     evaluator = Evaluator(storage, restored, clock(), time.time)
     watch = Watch(clock)
     loop = Loop(

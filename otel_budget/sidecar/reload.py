@@ -10,7 +10,13 @@ from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.config_summary import describe_bindings, describe_ceilings
-from otel_budget.sidecar.factory import are_read_alike, make_pushes, make_source, settings_of
+from otel_budget.sidecar.factory import (
+    are_read_alike,
+    details_of,
+    make_pushes,
+    make_source,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -108,13 +114,13 @@ class Reloader:
 
     def _take_source(self, new: SidecarConfig) -> None:
         """Exchange what changed of the sources; what was pushed stays if it is read alike."""
-        old, pushes = self._config, self._pushes
+        old, pushes, details = self._config, self._pushes, details_of(new)
         if not are_read_alike(new, old):
             pushes = make_pushes(new, self._clock)
-        if new.source != old.source or pushes is not self._pushes:
-            polled_anew = new.source.polled != old.source.polled
+        if new.source != old.source or details != details_of(old) or pushes is not self._pushes:
+            polled_anew = new.source.polled != old.source.polled or details != details_of(old)
             if polled_anew or pushes is not self._pushes:
-                self._source = make_source(new.source, self._clock, pushes)
+                self._source = make_source(new.source, self._clock, pushes, details)
             self._pushes = pushes
             self._receiver.change(new.source.otlp, pushes)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otel_budget.core.owner_labels import NO_DETAILS, Details
+
 if TYPE_CHECKING:
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sources.base import Source
@@ -25,3 +27,5 @@ class Settings:
     """Seconds of silence after which a run is forgotten."""
     pushes: OtlpSource | None = None
     """What programs push to, if they may: the source itself, or one beside it."""
+    details: Details = NO_DETAILS
+    """What of runs is read."""

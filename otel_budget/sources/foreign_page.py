@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.resources import COUNTED
 from otel_budget.logs.text import one_line, some
 from otel_budget.presets.counting import assembled, count, uncounted
@@ -55,9 +56,18 @@ class ForeignReading(NamedTuple):
 class ForeignPage:
     """Read the pages of one target as those of another program."""
 
-    def __init__(self, url: str, preset: Preset | None, limits: PageLimits, seconds: float) -> None:
-        """preset: None has the program recognised. seconds: processor time for one page."""
-        self._url, self._fixed = url, preset
+    def __init__(
+        self,
+        url: str,
+        preset: Preset | None,
+        limits: PageLimits,
+        seconds: float,
+        details: Details = NO_DETAILS,
+    ) -> None:
+        """preset: None has the program recognised. seconds: processor time for one page. details:
+        what of the runs is read.
+        """
+        self._url, self._fixed, self._details = url, preset, details
         self._limits, self._seconds = limits, seconds
         self._reader: PageReader | None = None
         """From when on it is needed: most pages are ours."""
@@ -100,7 +110,7 @@ class ForeignPage:
     def _read(
         self, preset: Preset, recognised: str, samples: list[Sample], fetched: Fetched
     ) -> ForeignReading:
-        counted = count(preset, samples, host_port(self._url))
+        counted = count(preset, samples, host_port(self._url), self._details)
         self.runs = frozenset(session.session_id for session in counted.sessions)
         why, unmatched = uncounted(counted), ""
         if counted.sessions:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import Problem, plain_target
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.reasons import Reason
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
@@ -79,6 +80,8 @@ class PrometheusSettings:
     """Patterns of session ids, and matchers of the labels of the targets they belong to."""
     first_owns: bool = False
     """As in core/bindings.py."""
+    details: Details = NO_DETAILS
+    """What of the runs is read."""
 
 
 class PrometheusSource:
@@ -97,7 +100,7 @@ class PrometheusSource:
         self._culprits = FaultyTargets()
         self._was_slow = False
         """Whether the answer to the last query took too long."""
-        self._answer = PrometheusAnswer(settings.preset, settings.replica_labels)
+        self._answer = PrometheusAnswer(settings.preset, settings.replica_labels, settings.details)
         self._reading = PrometheusReading(
             self._answer,
             settings.bindings,
@@ -192,7 +195,8 @@ class PrometheusSource:
         return _ERROR.match(answer.body) is None
 
     def _query(self, more: Sequence[str]) -> str:
-        return whole_query(self._settings.matchers, self._settings.preset, more)
+        of = self._settings
+        return whole_query(of.matchers, of.preset, more, of.details)
 
     async def _read(self, more: Sequence[str]) -> Observation:
         """Read what matches further matchers as well."""

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Sample, labels_text
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.faulty_targets import INSTANCE
 from otel_budget.sources.prometheus_api import Point, Vector, parse_answer
-from otel_budget.sources.session_assembly import NEEDED, assemble
+from otel_budget.sources.session_assembly import assemble, needed
 from otel_budget.sources.target_process import EXPORTED, process_of
 
 if TYPE_CHECKING:
@@ -89,19 +90,24 @@ def judged(preset: Preset | None) -> Collection[str]:
     return COUNTERS if preset is None else preset.counted
 
 
-def whole_query(matchers: Sequence[str], preset: Preset | None, more: Sequence[str] = ()) -> str:
+def whole_query(
+    matchers: Sequence[str],
+    preset: Preset | None,
+    more: Sequence[str] = (),
+    details: Details = NO_DETAILS,
+) -> str:
     """Return the query for the raw series and, as further series, for their sample times, and for
     which targets there are.
 
-    more: matchers for the first two alone.
+    more: matchers for the first two alone. details: what of the runs is read.
     """
     braces = "{" + ",".join((*matchers, *more)) + "}"
     # One time for each set of labels: all counters of a run are sampled together.
     times = " or ".join(f"timestamp({name}{braces})" for name in judged(preset))
     up = f"{UP}{{{','.join(matchers)}}}"
     # What answers comes first: of two series that differ in their names alone the first stays.
-    parts = (_marked(up, ANSWERS), series_selector(matchers, preset, more), _marked(times, SAMPLED))
-    return " or ".join(parts)
+    series = series_selector(matchers, preset, more, details)
+    return " or ".join((_marked(up, ANSWERS), series, _marked(times, SAMPLED)))
 
 
 def places_query(matchers: Sequence[str], preset: Preset | None) -> str:
@@ -118,19 +124,24 @@ def sizes_query(matchers: Sequence[str]) -> str:
 
 
 def series_selector(
-    matchers: Sequence[str], preset: Preset | None, more: Sequence[str] = ()
+    matchers: Sequence[str],
+    preset: Preset | None,
+    more: Sequence[str] = (),
+    details: Details = NO_DETAILS,
 ) -> str:
     """Return the selector of the raw series."""
-    needed = NEEDED if preset is None else preset.counted
-    return selector((*matchers, *more), needed)
+    names = needed(details) if preset is None else preset.counted
+    return selector((*matchers, *more), names)
 
 
-def history_selector(matchers: Sequence[str], preset: Preset | None) -> str:
+def history_selector(
+    matchers: Sequence[str], preset: Preset | None, details: Details = NO_DETAILS
+) -> str:
     """Return the selector of all that a run's history is made of: the same series, ``up``, and the
     labels of our own runs.
     """
-    needed = (*NEEDED, semconv.SESSION_INFO.name) if preset is None else preset.counted
-    return selector(matchers, (*dict.fromkeys((UP, *needed)),))
+    names = needed(details) if preset is None else preset.counted
+    return selector(matchers, (*dict.fromkeys((UP, *names)),))
 
 
 def selector(matchers: Sequence[str], names: Iterable[str]) -> str:
@@ -144,17 +155,23 @@ def _marked(expression: str, label: str) -> str:
 
 
 def take_apart(
-    body: bytes, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+    body: bytes,
+    preset: Preset | None,
+    replica_labels: Sequence[str] = semconv.REPLICA_LABELS,
+    details: Details = NO_DETAILS,
 ) -> tuple[Answer, Found]:
     """Return what an answer says, and the runs in it. Raises AnswerError."""
-    return taken_apart(parse_answer(body), preset, replica_labels)
+    return taken_apart(parse_answer(body), preset, replica_labels, details)
 
 
 def taken_apart(
-    vector: Vector, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+    vector: Vector,
+    preset: Preset | None,
+    replica_labels: Sequence[str] = semconv.REPLICA_LABELS,
+    details: Details = NO_DETAILS,
 ) -> tuple[Answer, Found]:
     """Return what an answer says that was read, and the runs in it."""
-    answer = _answer(vector, preset, replica_labels)
+    answer = _answer(vector, preset, replica_labels, details)
     names = judged(preset)
     dropped: Counter[str] = Counter()
     sessions: list[RunObservation] = []
@@ -176,9 +193,9 @@ def taken_apart(
             else:
                 dropped[semconv.NO_TIMESTAMP] += 1
         if preset is None:
-            found = assemble(kept, target, 0.0, process)
+            found = assemble(kept, target, 0.0, process, details)
         else:
-            counted = count(preset, kept, name_of_target(plain))
+            counted = count(preset, kept, name_of_target(plain), details)
             found = assembled(counted, target, 0.0, process)
             why = uncounted(counted)
             strange.update({target: f"target {one_line(target)}: {one_line(why)}"} if why else {})
@@ -187,7 +204,9 @@ def taken_apart(
     return answer, Found(sessions, dropped, strange)
 
 
-def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]) -> Answer:
+def _answer(
+    vector: Vector, preset: Preset | None, replica_labels: Sequence[str], details: Details
+) -> Answer:
     added = added_labels(vector.points)
     answer = Answer(defaultdict(list), {}, vector)
     ways = way_labels(replica_labels)
@@ -202,6 +221,7 @@ def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]
         session_id = _session_id(labels, plain, preset)
         place = split_target_labels(labels, point.labels, added.get((plain, session_id), ()), ways)
         if not is_time(point.labels):
+            restore_owner(labels, point.labels, details)
             sample = Sample(point.labels.get(NAME, ""), labels, point.value)
             answer.by_target[place].append(sample)
             continue
@@ -249,6 +269,15 @@ def split_target_labels(
     place, plain = {name: labels.pop(name) for name in names}, target_of(all_labels)
     target = f"{plain}{{{labels_text(place)}}}" if place else plain
     return Origin(target, plain, process_of(all_labels))
+
+
+def restore_owner(labels: dict[str, str], all_labels: Mapping[str, str], details: Details) -> None:
+    """Put back those labels of a ``session_info`` that say whose the run is.
+
+    What a server adds to the series of a target may say so, too: the team that it is of.
+    """
+    if all_labels.get(NAME) == semconv.SESSION_INFO.name:
+        labels.update({n: all_labels[n] for n in details.labels if n in all_labels})
 
 
 def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:

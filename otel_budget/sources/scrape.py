@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.observation import Observation, Problem
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.reasons import Reason
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.sources.exposition import PageLimits
@@ -67,6 +68,8 @@ class ScrapeSettings:
     """Runs known at one target, all together."""
     first_owns: bool = False
     """As in core/bindings.py."""
+    details: Details = NO_DETAILS
+    """What of the runs is read."""
 
 
 class ScrapeSource:
@@ -190,7 +193,8 @@ class ScrapeSource:
             return
         limits, seconds = self._settings.page, self._settings.timeout
         self._known = {
-            key: self._known.get(key) or Target(target, limits, seconds, self._process_turns)
+            key: self._known.get(key)
+            or Target(target, limits, seconds, self._process_turns, self._settings.details)
             for key, target in targets.items()
         }
         self._outcomes = {key: one for key, one in self._outcomes.items() if key in targets}

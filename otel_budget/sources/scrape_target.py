@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from otel_budget.core.observation import Problem
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.reasons import Reason
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import session_of
@@ -91,18 +92,27 @@ class Target:
     """A target, with what is known of its pages so far."""
 
     def __init__(
-        self, of: ScrapeTarget, limits: PageLimits, seconds: float, turns: ProcessTurns
+        self,
+        of: ScrapeTarget,
+        limits: PageLimits,
+        seconds: float,
+        turns: ProcessTurns,
+        details: Details = NO_DETAILS,
     ) -> None:
-        """seconds: processor time that reading one page may take. turns: of all targets."""
+        """seconds: processor time that reading one page may take. turns: of all targets. details:
+        what of the runs is read.
+        """
         self.of = of
         self._turn = TargetTurn(of.url, turns)
         self.is_waiting = False
         """True while it waits for its turn to take the processor."""
         self.cost = PageCost()
-        self._page = ScrapePage(of.url, limits, seconds)
+        self._page = ScrapePage(of.url, limits, seconds, details)
         """The agents' own."""
         foreign = of.preset is not None or of.recognises
-        self._foreign = ForeignPage(of.url, of.preset, limits, seconds) if foreign else None
+        self._foreign = (
+            ForeignPage(of.url, of.preset, limits, seconds, details) if foreign else None
+        )
         """Another program's."""
         self._dates = PageDates() if of.honor_timestamps else None
         self._is_defective = False

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
+from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.owner_labels import NO_DETAILS, Details, owner_labels
 from otel_budget.core.resources import COUNTERS, FURTHER, RESOURCES, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
@@ -29,6 +30,7 @@ from otel_budget.core.samples import (
     plausible,
     told_times,
 )
+from otel_budget.core.token_kinds import KIND_COUNTERS
 from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 
 if TYPE_CHECKING:
@@ -91,27 +93,25 @@ SINGLE_ATTRIBUTES: Final = {name: rule for name, rule in _RULES.items() if not r
 NEEDED: Final = (*COUNTERS, *_RULES, semconv.SESSION_STATE.name, semconv.SESSION_INFO.name)
 
 
-#: The labels that say whose a run is.
-OWNER_LABELS: Final = (semconv.WORKFLOW, *semconv.SCOPE_LABELS)
-#: Characters of a value; a longer one is not taken in, as no part of it says whose the run is.
-_LABEL_LENGTH: Final = 256
-#: What a server puts before a label of a page that it has one of its own for.
-_EXPORTED: Final = "exported_"
+#: The counters of kinds of tokens, and the label that says which kind a series is of.
+_KIND_LABELS: Final = {
+    semconv.PHASE_TOKENS.name: semconv.TOKEN_TYPE,
+    semconv.PHASE_TOKEN_DETAILS.name: semconv.DETAIL,
+}
+#: Labels of all these series, besides the run's.
+KIND_LABELS: Final = frozenset((*semconv.PHASE_TOKENS.labels, *semconv.PHASE_TOKEN_DETAILS.labels))
 
 
-def owner_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
-    """Return those of a series' labels that say whose its run is; equal ones are one object."""
-    found = {}
-    for name in OWNER_LABELS:
-        value = labels.get(_EXPORTED + name) or labels.get(name)
-        if value and len(value) <= _LABEL_LENGTH and _is_writable(value):
-            found[name] = value
-    return shared_labels(found)
+def needed(details: Details) -> tuple[str, ...]:
+    """Return every metric the assembly makes something of, with these details."""
+    return (*NEEDED, *_KIND_LABELS) if details.token_kinds else NEEDED
 
 
-def _is_writable(value: str) -> bool:
-    """Tell whether UTF-8 can hold it: escaped in JSON comes what would fail every page later on."""
-    return value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value)
+def counter_of(name: str, labels: Mapping[str, str]) -> str | None:
+    """Return what a series counts: a resource, or a kind of tokens; None if that is neither."""
+    if name in _KIND_LABELS:
+        return KIND_COUNTERS.get(labels.get(_KIND_LABELS[name], ""))
+    return COUNTERS.get(name)
 
 
 @dataclass(slots=True)
@@ -126,6 +126,8 @@ class _RunSamples:
     labels: Mapping[str, str] | None = None
     newest: float | None = None
     """The newest time of its counters' samples; infinite if one bears none."""
+    is_judged: bool = False
+    """True if a judged counter was seen for it."""
 
     def observation(
         self, session_id: str, target: str, sampled_at: float, process: str
@@ -146,7 +148,8 @@ class _RunSamples:
 class _Assembly:
     """The samples of one target, as far as they were taken in."""
 
-    def __init__(self) -> None:
+    def __init__(self, details: Details) -> None:
+        self.owner_labels, self.token_kinds = details.labels, details.token_kinds
         self.sessions: dict[str, _RunSamples] = {}
         self.dropped: Counter[str] = Counter()
         self._seen: set[tuple[str, str, str]] = set()
@@ -174,9 +177,24 @@ class _Assembly:
             self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
             return
-        resource = COUNTERS[sample.name]
-        key = (resource, labels_text(sample.labels))
-        value = quantity_of(resource).from_sample(sample.value)
+        session.is_judged = True
+        self._keep(session, COUNTERS[sample.name], sample)
+
+    def kind(self, session: _RunSamples, sample: Sample) -> None:
+        """Take in tokens of one kind; those that cannot be read are of no known kind, no more."""
+        counter = counter_of(sample.name, sample.labels) if self.token_kinds else None
+        if counter is None:
+            return
+        if sample.declared not in COUNTER_TYPES:
+            self.dropped[semconv.BAD_TYPE] += 1
+        elif not plausible(sample.value):
+            self.dropped[semconv.IMPLAUSIBLE] += 1
+        else:
+            self._keep(session, counter, sample)
+
+    def _keep(self, session: _RunSamples, counter: str, sample: Sample) -> None:
+        key = (counter, labels_text(sample.labels))
+        value = quantity_of(counter).from_sample(sample.value)
         known = session.counters.get(key)
         if known is not None:
             self.dropped[semconv.DUPLICATE] += 1
@@ -224,7 +242,7 @@ class _Assembly:
         if sample.value != 1:
             return
         self._count_duplicate(sample)
-        found = owner_labels(sample.labels)
+        found = owner_labels(sample.labels, self.owner_labels)
         if session.labels is None or sorted(found.items()) < sorted(session.labels.items()):
             session.labels = found  # the same one of several, in whatever order they come
 
@@ -236,6 +254,7 @@ class _Assembly:
 
 
 _TAKE: Final = {
+    **dict.fromkeys(_KIND_LABELS, _Assembly.kind),
     **dict.fromkeys(COUNTERS, _Assembly.counter),
     **dict.fromkeys(_RULES, _Assembly.attribute),
     semconv.SESSION_STATE.name: _Assembly.state,
@@ -244,20 +263,24 @@ _TAKE: Final = {
 
 
 def assemble(
-    samples: Iterable[Sample], target: str, sampled_at: float, process: str = ""
+    samples: Iterable[Sample],
+    target: str,
+    sampled_at: float,
+    process: str = "",
+    details: Details = NO_DETAILS,
 ) -> Assembled:
     """Return the runs of one target, from all its samples in any order.
 
     sampled_at: when the target was read, in seconds on the reader's own clock. process: as in
-    RunObservation.
+    RunObservation. details: what of them is read.
     """
-    assembly = _Assembly()
+    assembly = _Assembly(details)
     for sample in samples:
         assembly.add(sample)
     sessions = tuple(
         session.observation(session_id, target, sampled_at, process)
         for session_id, session in assembly.sessions.items()
-        if session.counters or not COUNTERS.keys().isdisjoint(session.implausible)
+        if session.is_judged or not COUNTERS.keys().isdisjoint(session.implausible)
     )
     return Assembled(
         sessions,

@@ -16,6 +16,7 @@ from otel_budget.core.override import (
     Overrides,
     Refusal,
 )
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.verdict import Verdict
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api.host import ReceiverInfo
@@ -80,6 +81,11 @@ class Host:
         if self.on_nudge is not None:
             await self.on_nudge()
         return NudgeOutcome.DONE if session_id == "a" else self.otherwise
+
+    @property
+    def details(self) -> Details:
+        """Read no more than every sidecar does."""
+        return NO_DETAILS
 
     async def hand_over(
         self, runs: Sequence[RunObservation], dropped: Mapping[str, int]

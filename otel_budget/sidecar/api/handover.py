@@ -28,7 +28,7 @@ from otel_budget.sidecar.api.verdict_body import SESSION_ID
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sources.base import TargetError
 from otel_budget.sources.exposition import PageLimits, PageReader
-from otel_budget.sources.session_assembly import NEEDED, assemble
+from otel_budget.sources.session_assembly import assemble, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from otel_budget.core.observation import RunObservation
+    from otel_budget.core.owner_labels import Details
     from otel_budget.core.samples import Assembled
     from otel_budget.sidecar.api.host import Host
 
@@ -112,20 +113,20 @@ class Handover:
         try:
             page = await body_of(request, self._body, TEXT)
             now, target = self._host.now(), f"{HANDED_OVER}{client}"
-            found = await self._thread.run(_runs_in, page, target, now)
+            found = await self._thread.run(_runs_in, page, target, now, self._host.details)
             outcomes = await self._host.hand_over(found.sessions, found.dropped)
         finally:
             self._under_way -= 1
         return _answer(found.sessions, outcomes)
 
 
-def _runs_in(page: bytes, target: str, now: float) -> Assembled:
+def _runs_in(page: bytes, target: str, now: float, details: Details) -> Assembled:
     """Return the runs on a page. Raises InvalidValueError where it is not one of ended runs."""
     try:
-        samples = PageReader(NEEDED, PageLimits(), _READ_WITHIN).read(page, TEXT)
+        samples = PageReader(needed(details), PageLimits(), _READ_WITHIN).read(page, TEXT)
     except TargetError as exc:
         raise InvalidValueError("body", exc.unquoted, "the text of a Prometheus page") from exc
-    found = assemble(samples, target, now)
+    found = assemble(samples, target, now, details=details)
     if not 0 < len(found.sessions) <= MAX_NAMED:
         allowed = f"the series of a run that has ended, or of up to {MAX_NAMED}"
         raise InvalidValueError("body", f"{len(found.sessions)} runs", allowed)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.owner_labels import Details
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.budget_report import BudgetReport
@@ -73,6 +74,10 @@ class Host(Protocol):
     @property
     def receiver(self) -> ReceiverInfo | None:
         """Where programs push by OTLP; None if this sidecar receives nothing."""
+
+    @property
+    def details(self) -> Details:
+        """What of runs is read."""
 
     async def hand_over(
         self, runs: Sequence[RunObservation], dropped: Mapping[str, int]

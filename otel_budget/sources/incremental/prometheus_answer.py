@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import plain_target
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Sample
 from otel_budget.sources.incremental.line_diff import Changes, LineDiff, UnusualError
@@ -31,6 +32,7 @@ from otel_budget.sources.prometheus_vector import (
     further_labels,
     is_time,
     is_up,
+    restore_owner,
     split_target_labels,
     take_apart,
     target_of,
@@ -97,10 +99,14 @@ class PrometheusAnswer:
     """Take the answers to one query, one after the other."""
 
     def __init__(
-        self, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+        self,
+        preset: Preset | None,
+        replica_labels: Sequence[str] = semconv.REPLICA_LABELS,
+        details: Details = NO_DETAILS,
     ) -> None:
-        """preset: if there is one, each answer is read as a whole."""
+        """preset: if there is one, each answer is read as a whole. details: what is read of it."""
         self._preset, self._replica_labels = preset, replica_labels
+        self._details = details
         self._ways = way_labels(replica_labels)
         self._whole: Found | None = None
         """The runs of the last answer, if it was read as a whole."""
@@ -118,7 +124,7 @@ class PrometheusAnswer:
             except Exception:
                 self._forget()  # whatever it was, the next answer does not build upon it
                 raise
-        answer, found = take_apart(body, self._preset, self._replica_labels)
+        answer, found = take_apart(body, self._preset, self._replica_labels, self._details)
         self._forget()
         self._whole, self._up_labels = found, answer.labels
         vector = answer.vector
@@ -263,8 +269,9 @@ class PrometheusAnswer:
         plain, session_id = target_of(point.labels), labels.get(semconv.SESSION_ID, "")
         added = self._added.get((plain, session_id), ())
         target, _, process = split_target_labels(labels, point.labels, added, self._ways)
+        restore_owner(labels, point.labels, self._details)
         if target not in self._indexes:
-            self._indexes[target] = SeriesIndex(target, process)
+            self._indexes[target] = SeriesIndex(target, process, self._details)
             self._plain[target] = plain
             self._places.setdefault(plain, set()).add(target)
         return point.labels.get(NAME, ""), labels, (target, session_id)

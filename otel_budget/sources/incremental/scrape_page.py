@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.samples import Assembled, Sample, later, told_times
 from otel_budget.sources.exposition import (
     LONGEST_LINE,
@@ -28,7 +29,7 @@ from otel_budget.sources.exposition import (
 )
 from otel_budget.sources.incremental.line_diff import Changes, LineDiff, UnusualError
 from otel_budget.sources.incremental.series_index import SeriesIndex, Slot
-from otel_budget.sources.session_assembly import NEEDED, assemble
+from otel_budget.sources.session_assembly import assemble, needed
 from otel_budget.sources.target_process import process_at
 
 if TYPE_CHECKING:
@@ -40,10 +41,13 @@ _LINES_PER_LOOK: Final = 256
 class ScrapePage:
     """Read the pages of one target, one after the other."""
 
-    def __init__(self, target: str, limits: PageLimits, seconds: float) -> None:
-        """seconds: processor time that reading a page may take."""
+    def __init__(
+        self, target: str, limits: PageLimits, seconds: float, details: Details = NO_DETAILS
+    ) -> None:
+        """seconds: processor time that reading a page may take. details: what of it is read."""
         self._target, self._limits, self._seconds = target, limits, seconds
-        self._reader = PageReader(NEEDED, limits, seconds)
+        self._details = details
+        self._reader = PageReader(needed(details), limits, seconds)
         self._forget()
 
     def read(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
@@ -61,7 +65,7 @@ class ScrapePage:
         return self._index.shows(session_id) or session_id in self._odd
 
     def _forget(self) -> None:
-        self._index = SeriesIndex(self._target, process_at(self._target))
+        self._index = SeriesIndex(self._target, process_at(self._target), self._details)
         self._diff: LineDiff[str, Slot] = LineDiff(" ")
         """The lines of the page before, without timestamps; none if it was not as usual."""
         self._timed = False
@@ -78,7 +82,7 @@ class ScrapePage:
         found = self._reader.read_lines(body, content_type)
         if any(line is None for line, _ in found):
             samples = [sample for _, sample in found]
-            read = assemble(samples, self._target, sampled_at, self._index.process)
+            read = assemble(samples, self._target, sampled_at, self._index.process, self._details)
             self._odd = frozenset(session.session_id for session in read.sessions)
             return read
         self._timed = any(sample.timestamp is not None for _, sample in found)
@@ -94,7 +98,8 @@ class ScrapePage:
             awaited = next(ours, None)
         self._diff.replace(self._apart(lines), Changes(slots=slots))
         self._declared = _declared(lines)
-        self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
+        wanted = needed(self._details)
+        self._reader = PageReader(wanted, self._limits, self._seconds)  # what it knew is here now
         return self._found(sampled_at)
 
     def _found(self, sampled_at: float) -> Assembled:

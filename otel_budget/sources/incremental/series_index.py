@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.resources import COUNTERS, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
@@ -20,7 +21,7 @@ from otel_budget.core.samples import (
     labels_text,
     plausible,
 )
-from otel_budget.sources.session_assembly import SINGLE_ATTRIBUTES, assemble
+from otel_budget.sources.session_assembly import SINGLE_ATTRIBUTES, assemble, counter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,11 +46,11 @@ class Kind:
         self.rule = SINGLE_ATTRIBUTES.get(name)
         """How it is taken in, if it is a single attribute."""
         self.counter: tuple[str, str] | None = None
-        """Resource and further labels, if it is a judged counter."""
-        resource = COUNTERS.get(name)
+        """Resource, or kind of tokens, and further labels, if it is such a counter."""
+        resource = counter_of(name, labels)
         self.number = quantity_of(resource or "").from_sample
         """What makes an amount of its value."""
-        self.judged = resource is not None
+        self.judged = name in COUNTERS
         if resource is not None and declared in COUNTER_TYPES:
             self.counter = resource, labels_text(labels)
 
@@ -99,7 +100,7 @@ class _RunSlots:
     def assemble_all(self, target: str) -> None:
         """Assemble the run from all its slots."""
         samples = [Sample(*slot.series, slot.value, slot.kind.declared) for slot in self.slots]
-        found = assemble(samples, target, 0.0)
+        found = assemble(samples, target, 0.0, details=self.index.details)
         self.dropped, self.counters = found.dropped, None
         attributes = [slot.name for slot in self.slots if slot.kind.rule is not None]
         if len(set(attributes)) < len(attributes):
@@ -151,9 +152,9 @@ def _changed(attributes: RunAttributes, values: Mapping[str, Any]) -> RunAttribu
 class SeriesIndex:
     """The runs of one target."""
 
-    def __init__(self, target: str, process: str = "") -> None:
-        """process: as in RunObservation."""
-        self.target, self.process = target, process
+    def __init__(self, target: str, process: str = "", details: Details = NO_DETAILS) -> None:
+        """process: as in RunObservation. details: what of the runs is read."""
+        self.target, self.process, self.details = target, process, details
         self._sessions: dict[str, _RunSlots] = {}
         self._kinds: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Kind] = {}
         self._changed: dict[str, _RunSlots] = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.observation import PUSHED
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.sources.otlp.run import METRICS, View, target_of
 from otel_budget.sources.otlp.runs import PEERS_MOST
 from otel_budget.sources.session_assembly import assemble
@@ -31,11 +32,15 @@ DELTA = "delta"
 class OwnSeries:
     """The runs that agents of this project push."""
 
-    def __init__(self, session_limit: int, forget_after: float) -> None:
+    def __init__(
+        self, session_limit: int, forget_after: float, details: Details = NO_DETAILS
+    ) -> None:
         """Keep each run's newest page, to be shown again when asked.
 
-        session_limit: runs of each peer. forget_after: seconds of silence.
+        session_limit: runs of each peer. forget_after: seconds of silence. details:
+        what of them is read.
         """
+        self._details = details
         self._session_limit, self._forget_after = session_limit, forget_after
         self._newest: dict[str, dict[_Key, RunObservation]] = {}
         """By peer; the one that was heard of last is at the end."""
@@ -49,7 +54,7 @@ class OwnSeries:
         resource: its digest.
         """
         place, view = f"{PUSHED}{peer}", View(METRICS, "")
-        found = assemble(samples, target_of(peer, view), now, place)
+        found = assemble(samples, target_of(peer, view), now, place, self._details)
         dropped, taken = Counter(found.dropped), []
         kept = self._newest.get(peer, {})
         has_room = peer in self._newest or len(self._newest) < PEERS_MOST

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.resources import quantity_of
 from otel_budget.core.samples import labels_text, plausible
+from otel_budget.core.token_kinds import KIND_COUNTERS
 from otel_budget.presets import model as roles
 from otel_budget.sources.otlp.own_limits import number
 from otel_budget.sources.otlp.series import PROCESS
@@ -62,6 +63,11 @@ class EventUsage:
         self._count(roles.TOKENS, tokens)
         if calls:
             self._count(roles.CALLS, calls)
+
+    def kinds(self) -> dict[tuple[str, str], Number]:
+        """Return the counters of kinds of tokens, parts in their wholes."""
+        kinds = ((KIND_COUNTERS[kind], self.amounts.get(r)) for r, kind in roles.KIND_OF.items())
+        return {(name, self._labels): n for name, n in kinds if n is not None}
 
     def _add(self, rule: EventRule, counts: tuple[str, ...], value: float) -> None:
         """Add an amount that counts as these roles."""

@@ -63,6 +63,8 @@ class LogsIntake:
                 self._runs.dropped[semconv.IMPLAUSIBLE] += bad
                 counted += 1
             run.limit(limits, now)
+            owner = self._wanted.owners.of(preset, record.attributes, resource.attributes)
+            run.belongs_to(owner, now)
             self._runs.note(run, view, now)
         if records:
             self._known.recognises(origin)

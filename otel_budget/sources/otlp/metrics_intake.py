@@ -15,8 +15,6 @@ from otel_budget.sources.otlp.messages import GAUGE, HISTOGRAM, SUM, SUMMARY
 from otel_budget.sources.otlp.own_limits import own_limits
 from otel_budget.sources.otlp.run import METRICS, View
 from otel_budget.sources.otlp.series import STREAM
-from otel_budget.sources.otlp.wanted import OWN_LABELS
-from otel_budget.sources.session_assembly import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from otel_budget.sources.otlp.series import SeriesPage
     from otel_budget.sources.otlp.wanted import Wanted
 
-_OWN: Final = frozenset(NEEDED)
 #: Names what is cumulative and does not say when it began: after a restart here, too, so that the
 #: ledger goes on with it.
 _NO_START: Final = 0
@@ -74,11 +71,11 @@ class MetricsIntake:
     ) -> tuple[dict[str, None], int]:
         """Take in a resource's metrics; return the runs they are of, and the values that count."""
         found = [reading for metric in metrics for reading in self._readings(metric)]
-        own = [reading for reading in found if reading.sample.name in _OWN]
+        own = [reading for reading in found if reading.sample.name in self._wanted.own]
         if own:
             self._known.pushes_own(origin, resource)
             sessions, dropped = self._own.take(
-                map(_own_sample, own), origin.peer, resource.digest, now
+                map(self._own_sample, own), origin.peer, resource.digest, now
             )
             self._runs.dropped.update(dropped)
             if sessions:
@@ -116,6 +113,8 @@ class MetricsIntake:
             if self._put(run, page, one, origin, epoch):
                 counted += 1
             runs[run.session_id] = run
+            owner = self._wanted.owners.of(preset, one.point.attributes, resource.attributes)
+            run.belongs_to(owner, now)
         for run in runs.values():
             run.limit(limits, now)
             self._runs.note(run, view, now)
@@ -166,20 +165,19 @@ class MetricsIntake:
                     sample = Sample(name, labels, number, declared)
                     yield Reading(sample, point, metric.delta, (metric.name, metric.scope))
 
+    def _own_sample(self, reading: Reading) -> Sample:
+        """Return a value of one of our own series, as its page would show it.
+
+        Further attributes, of which only those are kept that somebody looks at, tell series apart.
+        """
+        sample, point, ours = reading.sample, reading.point, self._wanted.own_labels
+        labels = {name: value for name, value in sample.labels.items() if name in ours}
+        known = ((n, value) for n, value in point.attributes.items() if naming.label(n) in ours)
+        if taken(known, _none, *reading.of)[1] != point.stream:
+            labels[STREAM] = point.stream
+        declared = DELTA if reading.delta else sample.declared
+        return Sample(sample.name, labels, sample.value, declared)
+
 
 def _none(_attribute: str) -> bool:
     return False
-
-
-def _own_sample(reading: Reading) -> Sample:
-    """Return a value of one of our own series, as its page would show it.
-
-    Further attributes, of which only those are kept that somebody looks at, tell series apart.
-    """
-    sample, point = reading.sample, reading.point
-    labels = {name: value for name, value in sample.labels.items() if name in OWN_LABELS}
-    known = ((n, value) for n, value in point.attributes.items() if naming.label(n) in OWN_LABELS)
-    if taken(known, _none, *reading.of)[1] != point.stream:
-        labels[STREAM] = point.stream
-    declared = DELTA if reading.delta else sample.declared
-    return Sample(sample.name, labels, sample.value, declared)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.core.observation import PUSHED
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.validation import SESSION_ID_PATTERN
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import uncounted
@@ -85,17 +86,19 @@ class PushedRuns:
         run_attributes: Sequence[str] = (),
         session_limit: int = 10_000,
         series_limit: int = 500_000,
+        details: Details = NO_DETAILS,
     ) -> None:
         """Begin without a run.
 
         presets: what may read what is pushed. boot: names this life of the receiver; no other one
         may ever have the same. idle_after: as in RunAttributes. run_attributes: those that name a
-        run, asked first of all. session_limit, series_limit: for each peer.
+        run, asked first of all. session_limit, series_limit: for each peer. details:
+        what of runs is read.
         """
-        self._wanted = Wanted(presets, run_attributes)
+        self._wanted = Wanted(presets, run_attributes, details)
         self._idle_after = idle_after
-        self._runs = Runs(session_limit, series_limit, idle_after, boot)
-        self._own = OwnSeries(session_limit, _FORGET_AFTER * idle_after)
+        self._runs = Runs(session_limit, series_limit, idle_after, boot, details)
+        self._own = OwnSeries(session_limit, _FORGET_AFTER * idle_after, details)
         self._known = known = KnownResources(presets)
         identities = Identities(run_attributes)
         self._metrics = MetricsIntake(self._wanted, identities, known, self._runs, self._own)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.core.observation import PUSHED, RunAttributes, RunObservation
+from otel_budget.core.observation import PUSHED, RunAttributes, RunObservation, shared_labels
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.sources.otlp import own_limits
 from otel_budget.sources.otlp.events import EventUsage
 from otel_budget.sources.otlp.series import SeriesPage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from otel_budget.core.quantities import Number
     from otel_budget.presets.model import Preset
@@ -38,18 +39,22 @@ class PushedRun:
     """One run, as far as one peer pushed it."""
 
     def __init__(
-        self, session_id: str, peer: str, process: str, *, named: bool, now: float
-    ) -> None:
+        self, session_id: str, peer: str, process: str, *, named: bool, now: float,
+        details: Details = NO_DETAILS,
+    ) -> None:  # fmt: skip
         """process: names, in the ledger's keys, what is added up here.
 
-        named: False for the run of those that name none.
+        named: False for the run of those that name none. details: what of it is read.
         """
+        self._details = details
         self.session_id, self.peer, self.named = session_id, peer, named
         self.process = process
         self.pages: dict[View, dict[tuple[str, str], SeriesPage]] = {}
         """By the digest of a resource, and the process in the ledger's keys."""
         self.events: dict[View, EventUsage] = {}
         self.own: OwnLimits = own_limits.NONE
+        self._owner: dict[str, str] = {}
+        """Whose it is; empty where several say so of a run that is of all."""
         self.pushed_at: dict[View, float] = {}
         """When a view was last heard of."""
         self.changed: dict[View, None] = {}
@@ -75,6 +80,27 @@ class PushedRun:
             for view in self.pushed_at:
                 self.touch(view, now)
 
+    def belongs_to(self, owner: Mapping[str, str], now: float) -> None:
+        """Take whose it is by one of its programs: the newest word on each label counts.
+
+        For the run of all that are not told apart, none does of which there were several.
+        """
+        known = self._owner
+        if not self.named:
+            owner = {
+                name: value if known.get(name, value) == value else ""
+                for name, value in owner.items()
+            }
+        if not owner.items() <= known.items():
+            known.update(owner)
+            for view in self.pushed_at:
+                self.touch(view, now)
+
+    @property
+    def owner(self) -> Mapping[str, str] | None:
+        """Whose it is, as RunAttributes.labels has it."""
+        return shared_labels({n: v for n, v in self._owner.items() if v}) if self._owner else None
+
     def page(
         self, view: View, preset: Preset, resource: str, process: str, service: str
     ) -> SeriesPage:
@@ -88,7 +114,7 @@ class PushedRun:
         page = pages.pop(key, None)
         if page is None:
             again = f"-{self._went}" if self._went and process == self.process else ""
-            page = SeriesPage(preset, f"{process}{again}.{resource}", service)
+            page = SeriesPage(preset, f"{process}{again}.{resource}", service, self._details)
         pages[key] = page  # the one that was heard of last is at the end
         if len(pages) > PAGES_MOST:
             self.gone += len(pages.pop(next(iter(pages))))
@@ -142,6 +168,8 @@ class PushedRun:
     def _observation(self, view: View, idle_after: float | None) -> RunObservation:
         told = self.events.get(view)
         counters = {} if told is None else dict(told.counters)
+        if told is not None and self._details.token_kinds:
+            counters |= told.kinds()
         unknown, unpriced = (0, 0) if told is None else (told.unknown, told.unpriced)
         implausible = dict.fromkeys(self.own.unread)
         for page in self.pages.get(view, {}).values():
@@ -160,6 +188,7 @@ class PushedRun:
             limits=self.own.limits, thresholds=self.own.thresholds,
             unpriced_calls=float(unpriced) or None, unknown_usage_calls=float(unknown) or None,
             optional_series=len(self.own.limits), idle_after=idle_after,
+            labels=self.owner,
         )  # fmt: skip
         return RunObservation(
             self.session_id, target_of(self.peer, view), self.pushed_at[view], counters, attributes,

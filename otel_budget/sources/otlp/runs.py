@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.sources.otlp.run import PushedRun
 
 if TYPE_CHECKING:
@@ -42,8 +43,18 @@ class _Peer:
 class Runs:
     """All runs that are kept."""
 
-    def __init__(self, session_limit: int, series_limit: int, idle_after: float, boot: str) -> None:
-        """Limits are for each peer. boot: tells this life of the receiver from all others."""
+    def __init__(
+        self,
+        session_limit: int,
+        series_limit: int,
+        idle_after: float,
+        boot: str,
+        details: Details = NO_DETAILS,
+    ) -> None:
+        """Limits are for each peer. boot: tells this life of the receiver from all others.
+        details: what of runs is read.
+        """
+        self._details = details
         self._session_limit, self._series_limit = session_limit, series_limit
         self._idle_after, self._boot = idle_after, boot
         self._peers: dict[str, _Peer] = {}
@@ -75,7 +86,9 @@ class Runs:
                 self.dropped[semconv.SESSION_LIMIT] += 1
                 return None
             self._peers[peer] = known  # it went with the last of its runs, if that made room
-            run = PushedRun(session_id, peer, self.process, named=identity.named, now=now)
+            run = PushedRun(
+                session_id, peer, self.process, named=identity.named, now=now, details=self._details
+            )
         known.runs[session_id] = run
         return run
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.samples import Sample, plausible
 from otel_budget.presets import model as roles
 from otel_budget.presets.counting import count
@@ -48,8 +49,13 @@ class _Series:
 class SeriesPage:
     """What one preset reads of one process in one run."""
 
-    def __init__(self, preset: Preset, process: str, service: str) -> None:
-        """process: names it in the ledger's keys. service: the name of who pushed it."""
+    def __init__(
+        self, preset: Preset, process: str, service: str, details: Details = NO_DETAILS
+    ) -> None:
+        """process: names it in the ledger's keys. service: the name of who pushed it. details: what
+        of the run is read.
+        """
+        self._details = details
         self.preset, self.process, self.service = preset, process, service
         self._labels = frozenset(labels_of(preset)).difference(preset.session_labels)
         """Those that are kept: by the preset alone, as they are in the ledger's keys."""
@@ -110,7 +116,8 @@ class SeriesPage:
     def counted(self) -> Counted:
         """What the series add up to."""
         if self._counted is None:
-            self._counted = count(self.preset, (one.sample() for one in self._series.values()))
+            samples = (one.sample() for one in self._series.values())
+            self._counted = count(self.preset, samples, details=self._details)
         return self._counted
 
     def news(self) -> Counted | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.observation import OTLP, Observation
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.errors import OtelBudgetError
 from otel_budget.logs.once import Once
 from otel_budget.logs.text import one_line
@@ -58,6 +59,8 @@ class OtlpSettings:
     series_limit: int = 500_000
     """Both of one pusher."""
     run_attributes: Sequence[str] = ()
+    details: Details = NO_DETAILS
+    """What of runs is read."""
 
 
 class OtlpSource:
@@ -73,6 +76,7 @@ class OtlpSource:
             run_attributes=settings.run_attributes,
             session_limit=settings.session_limit,
             series_limit=settings.series_limit,
+            details=settings.details,
         )
         self._decoding = PageThreads()
         self._keeping = Workers("pushes")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.resources import RESOURCES
 from otel_budget.sources.otlp import naming
 from otel_budget.sources.otlp.messages import EVENT_NAME, HISTOGRAM, SUMMARY
-from otel_budget.sources.session_assembly import NEEDED, OWNER_LABELS
+from otel_budget.sources.otlp.owners import Owners
+from otel_budget.sources.session_assembly import KIND_LABELS, needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,20 +30,29 @@ LIMIT_ATTRIBUTES: Final = {f"otel_budget.{row.limit_key}": row for row in RESOUR
 THRESHOLD_ATTRIBUTES: Final = {
     f"otel_budget.{row.threshold_key}": row for row in RESOURCES.values()
 }
-#: Labels of our own series that matter.
-OWN_LABELS: Final = frozenset(
-    {semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.UNIT, *OWNER_LABELS}
-)
-_OWN: Final = frozenset(NEEDED)
+#: Labels of our own series that always matter.
+_OWN_LABELS: Final = frozenset({semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.UNIT})
 
 
 class Wanted:
     """What some presets count, by the names it comes under."""
 
-    def __init__(self, presets: Sequence[Preset], run_attributes: Sequence[str] = ()) -> None:
-        """run_attributes: further attributes that name a run."""
+    def __init__(
+        self,
+        presets: Sequence[Preset],
+        run_attributes: Sequence[str] = (),
+        details: Details = NO_DETAILS,
+    ) -> None:
+        """run_attributes: further attributes that name a run. details: what of runs is read."""
         self.presets = presets
-        self.names = _OWN.union(*(_names(preset) for preset in presets))
+        self.owners = Owners(presets, details.labels)
+        """Reads whose a run is."""
+        self.own = frozenset(needed(details))
+        """The metrics of ours."""
+        kinds = KIND_LABELS if details.token_kinds else ()
+        self.own_labels = _OWN_LABELS.union(details.labels, kinds)
+        """Labels of our own series that matter."""
+        self.names = self.own.union(*(_names(preset) for preset in presets))
         """Every metric, as Prometheus would spell it."""
         self.rules: dict[str, list[tuple[Preset, EventRule]]] = {}
         """Event to what it counts as, and to whom; the highest rank first."""
@@ -54,7 +65,8 @@ class Wanted:
         self._of_all = frozenset(map(naming.label, naming_runs)).union(
             *(preset.session_labels for preset in presets)
         )
-        self._of_points = self._of_all.union(OWN_LABELS, *(labels_of(p) for p in presets))
+        self._of_all |= self.owners.spellings
+        self._of_points = self._of_all.union(self.own_labels, *(labels_of(p) for p in presets))
         self._of_records = frozenset({EVENT_NAME}).union(
             *(rule.attributes_read for preset in presets for rule in preset.events)
         )
