@@ -71,6 +71,7 @@ def _resource(one: BudgetResource) -> dict[str, Any]:
         **{key: as_json(value) for key, value in amounts.items()},
         "ratio": one.ratio,
         "status": str(one.status),
+        **({"at_least": True} if one.at_least else {}),
     }
 
 
@@ -87,4 +88,5 @@ def _state(resource: str, data: object) -> BudgetResource:
         top_up=fields.amount("top_up", resource),
         carried=fields.amount("carried", resource),
         warning_at=fields.amount("warning_at", resource),
+        at_least=fields.maybe(fields.flag, "at_least") or False,
     )

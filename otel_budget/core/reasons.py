@@ -41,6 +41,7 @@ class Reason(StrEnum):
     FINISHING = "finishing"
     APPROACHING_LIMIT = "approaching_limit"
     APPROACHING_LIMIT_PROGRESS_UNKNOWN = "approaching_limit_progress_unknown"
+    BUDGET_LOW = "budget_low"
     LIMIT_EXCEEDED = "limit_exceeded"
     UNPRICED_CALLS = "unpriced_calls"
     UNKNOWN_USAGE = "unknown_usage"
@@ -90,6 +91,11 @@ _TABLE = {
     Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN: _Row(
         Basis.NUMBERS, _CONTINUE, "a limit is near, and the run's progress is unknown",
         "continue, progress unknown",
+    ),
+    Reason.BUDGET_LOW: _Row(
+        Basis.NUMBERS, _STOP, "a budget is low, and what is left is for runs that can finish",
+        "stop and keep partial results, what is left is for runs that can still finish",
+        is_final=True,
     ),
     Reason.LIMIT_EXCEEDED: _Row(
         Basis.NUMBERS, _STOP, "a limit is reached", "stop", is_final=True

@@ -91,6 +91,8 @@ class BudgetResource(NamedTuple):
     carried: Number
     """From the window before; below 0 where an overrun is carried."""
     warning_at: Number
+    at_least: bool = False
+    """True if part of the use is unknown: it is at least ``used``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,15 @@ class BudgetState:
     def group_text(self) -> str:
         """The group in words, as ``Budget.group_text`` gives them: empty without ``per``."""
         return self.origin.removeprefix(f"budget:{self.name}").strip("{}")
+
+    @property
+    def status(self) -> LimitStatus:
+        """The worst of its resources'; as it stands, whatever its mode."""
+        found = {state.status for state in self.resources.values()}
+        for status in (LimitStatus.EXCEEDED, LimitStatus.APPROACHING):
+            if status in found:
+                return status
+        return LimitStatus.OK
 
 
 #: What stops for the unknown, and the resources of which one is limited then: as in
@@ -207,16 +218,23 @@ class Verdict:
         """
         if self.reason == Reason.OPERATOR_STOP:
             return OPERATOR
-        bound = [s.limit_from for name, s in self.resources.items() if self._is_bound_by(name, s)]
-        bound += [budget.origin for budget in self.budgets if budget.binds]
-        origins = {origin for origin in bound if origin is not None}
+        origins = self.origins
         for origin in _ORIGINS:
             if origin in origins:
                 return origin
         return min(origins, default=None)
 
+    @property
+    def origins(self) -> frozenset[str]:
+        """Whose limits decided, all of them."""
+        bound = [s.limit_from for name, s in self.resources.items() if self._is_bound_by(name, s)]
+        bound += [budget.origin for budget in self.budgets if budget.binds]
+        return frozenset(origin for origin in bound if origin is not None)
+
     def _is_bound_by(self, name: str, state: ResourceState) -> bool:
         """Tell whether a resource is what the status comes from, or what stops for the unknown."""
+        if self.reason == Reason.BUDGET_LOW:
+            return False  # as near as one of the run's own may be
         unknown = _UNKNOWN_USE.get(self.reason)
         if unknown is not None:
             return name in unknown and state.limit is not None

@@ -15,7 +15,14 @@ WITHIN: Decision = (Action.CONTINUE, Reason.WITHIN_LIMITS)
 FINISHING: Decision = (Action.CONTINUE, Reason.FINISHING)
 APPROACHING: Decision = (Action.STOP, Reason.APPROACHING_LIMIT)
 UNKNOWN: Decision = (Action.CONTINUE, Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN)
+LOW: Decision = (Action.STOP, Reason.BUDGET_LOW)
 EXCEEDED: Decision = (Action.STOP, Reason.LIMIT_EXCEEDED)
+
+#: What the numbers can say, the strictest last.
+_STRICTNESS = {
+    decision: number
+    for number, decision in enumerate((WITHIN, FINISHING, UNKNOWN, APPROACHING, LOW, EXCEEDED))
+}
 
 #: Every decision there can be on a run, but those that only the run itself takes.
 DECISIONS: tuple[Decision, ...] = tuple(
@@ -43,6 +50,11 @@ def decide(status: LimitStatus, progress: float | None, completion_threshold: fl
             return UNKNOWN
         return FINISHING if progress >= completion_threshold else APPROACHING
     raise ValueError(f"status {status!r} cannot be decided without its data")
+
+
+def strictest(one: Decision, other: Decision) -> Decision:
+    """Return the stricter of two decisions by numbers. Raises KeyError for any other."""
+    return one if _STRICTNESS[one] >= _STRICTNESS[other] else other
 
 
 def decide_without_data(

@@ -60,9 +60,9 @@ def relaxed(verdict: Verdict, own: Bounds) -> bool:
     """Tell whether a sidecar's stop was for limits of the run's own that it has not any more.
 
     own: the run's present ones. What the sidecar knows to be used is held against them; limits that
-    are not the run's stay.
+    are not the run's stay, those of budgets among them.
     """
-    if verdict.reason not in LIMIT_STOPS:
+    if verdict.reason not in LIMIT_STOPS or any(budget.binds for budget in verdict.budgets):
         return False
     past = {n: s for n, s in verdict.resources.items() if s.status is verdict.status}
     return bool(past) and all(_is_relaxed(state, own.get(name)) for name, state in past.items())

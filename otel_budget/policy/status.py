@@ -64,7 +64,7 @@ def _state(
         used,
         limit,
         remaining,
-        _ratio(used, limit),
+        ratio_of(used, limit),
         status_of(used, limited),
         limited.origin,
         None,
@@ -125,23 +125,23 @@ def headroom(resources: Mapping[str, ResourceState], bounds: Bounds) -> dict[str
         if state is None or state.status is LimitStatus.EXCEEDED:
             continue
         mark = limited.warning_at if state.status is LimitStatus.OK else limited.limit
-        room[name] = _minus(mark, state.used)
+        room[name] = minus(mark, state.used)
     return room
 
 
 def remaining_of(used: Number, limit: Number) -> Number:
     """Return what is left until a limit, never below 0."""
-    return max(_minus(limit, used), type(limit)(0))
+    return max(minus(limit, used), type(limit)(0))
 
 
-def _minus(one: Number, other: Number) -> Number:
+def minus(one: Number, other: Number) -> Number:
     """Return the difference of two amounts of one resource; of money, whatever the context is."""
     if isinstance(one, Decimal):
         return EXACT.subtract(one, other)  # type: ignore[arg-type] # money is Decimal throughout
     return one - other  # type: ignore[operator] # both are of the resource's own type
 
 
-def _ratio(used: Number, limit: Number) -> float:
+def ratio_of(used: Number, limit: Number) -> float:
     """Return used over limit: 1 for a limit of 0, and never infinite for one next to nothing."""
     if not limit:
         return 1.0

@@ -11,7 +11,7 @@ from otel_budget.policy.status import named, uncertain_resources
 from otel_budget.policy.unknown_usage import unknown_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.verdict import ResourceState
@@ -28,12 +28,21 @@ def message_of(
     decision: Decision,
     progress: float | None,
     uncertainty: UsageUncertainty,
+    budgets: Sequence[str] = (),
 ) -> str:
-    """Return the numbers that decided, and what follows. uncertainty: of the use."""
+    """Return the numbers that decided, and what follows.
+
+    uncertainty: of the use. budgets: those that decided, in words; they go first.
+    """
     action, reason = decision
     names = _worth_saying(resources)
-    numbers = ", ".join(describe(name, resources[name]) for name in names)
+    if budgets:  # of the run's own only what is past a line, too
+        names = tuple(n for n in names if resources[n].status is not LimitStatus.OK)
+    own = ", ".join(describe(name, resources[name]) for name in names)
+    numbers = "; ".join((*budgets, own) if own else budgets)
     with_progress = "" if progress is None else f" with progress {percent(progress)}"
+    if budgets and with_progress:
+        with_progress = with_progress.replace(" with", ";")
     words = reason.advice
     if reason.basis is not Basis.NUMBERS:
         calls = unknown_calls(reason, uncertainty)

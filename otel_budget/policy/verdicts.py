@@ -6,7 +6,8 @@ What the sidecar does without good data, in this order:
 0. An operator's stop holds whatever the data.
 1. What is known to be exceeded stays exceeded and stopped, however old the data; and so do calls
    of unknown price or use that stop a run.
-2. Good data decide by the table.
+   So does what a budget that runs share decides for good, whatever is known of the run.
+2. Good data decide by the table, own limits and budgets at once: the strictest wins.
 3. Else the run is inconclusive: the action that its numbers gave at the last good sample is held,
    then ``on_no_data``.
 """
@@ -25,14 +26,17 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import LimitStatus, Verdict, WouldBe
 from otel_budget.policy.bounds import Bound, Bounds, bounds_from, stricter
+from otel_budget.policy.budgets import NO_POOLS, Pools, least, worst
 from otel_budget.policy.decision_table import (
     APPROACHING,
     EXCEEDED,
     FINAL,
     UNKNOWN,
+    WITHIN,
     Decision,
     decide,
     decide_without_data,
+    strictest,
 )
 from otel_budget.policy.format import minutes
 from otel_budget.policy.outdated import is_outgrown
@@ -48,13 +52,13 @@ from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdict_message import message_of, not_judged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from otel_budget.core.budget import Budget
     from otel_budget.core.observation import RunAttributes
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import ResourceState
+    from otel_budget.core.verdict import BudgetState, ResourceState
     from otel_budget.ledger.snapshot import RunSnapshot
 
 #: Seconds. Below this a single late scrape would count as silence.
@@ -131,12 +135,18 @@ def verdict_from_usage(
     return _verdict(about, weighed, decision, bounds)
 
 
-def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Verdict:
-    """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
-    verdict = _from_snapshot(snapshot, rules, now, shadow=False)
-    if not rules.shadow:
+def verdict_from_snapshot(
+    snapshot: RunSnapshot, rules: Rules, now: float, budgets: Pools = NO_POOLS
+) -> Verdict:
+    """Return the sidecar's verdict on a run.
+
+    now: as in the balance, Unix time. budgets: those that it shares, as they stand now.
+    """
+    verdict = _from_snapshot(snapshot, rules, now, budgets, shadow=False)
+    if not (rules.shadow or budgets.would_matter(snapshot.uncertainty)):
         return verdict
-    return with_would(verdict, _from_snapshot(snapshot, rules, now, shadow=True))
+    enforced = budgets.enforced
+    return with_would(verdict, _from_snapshot(snapshot, rules, now, enforced, shadow=True))
 
 
 def with_would(verdict: Verdict, other: Verdict) -> Verdict:
@@ -154,7 +164,9 @@ def with_would(verdict: Verdict, other: Verdict) -> Verdict:
     return replace(verdict, would=would, decision_id=digits)
 
 
-def _from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float, *, shadow: bool) -> Verdict:
+def _from_snapshot(
+    snapshot: RunSnapshot, rules: Rules, now: float, budgets: Pools, *, shadow: bool
+) -> Verdict:
     """Return the verdict by what holds. shadow: True for that by what is in shadow, too."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
     own = bounds_from(attributes.limits, attributes.thresholds, "session")
@@ -171,27 +183,31 @@ def _from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float, *, shadow: b
     progress = attributes.progress
     if known == APPROACHING and is_outgrown(snapshot.used_at_progress, used, bounds):
         progress, known = None, UNKNOWN
+    pool, status = WITHIN, weighed.status
     on_unknown = IGNORED if is_left_out else rules.on_unknown
-    decision = _with_uncertainty(known, snapshot.uncertainty, bounds, on_unknown)
+    if budgets:
+        pool = budgets.decide(attributes.progress, completion_threshold)
+        if strictest(known, pool) != known:
+            known, progress = pool, attributes.progress
+        status = worst((status, budgets.status))
+    decision = _with_uncertainty(known, snapshot.uncertainty, budgets.limiting(bounds), on_unknown)
     trouble = None if decision[1].is_final else _trouble(snapshot, rules)
     if trouble is not None:
         reason, since = trouble
         then = run_status(_used_at_last_sample(snapshot), bounds)
-        held = decide(then.status, progress, completion_threshold)
+        held = strictest(decide(then.status, progress, completion_threshold), pool)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
-        weighed = RunStatus(LimitStatus.INCONCLUSIVE, weighed.resources)
+        status = LimitStatus.INCONCLUSIVE
+    if status is not weighed.status:
+        weighed = RunStatus(status, weighed.resources)
     message = None
     if overrides.stop is not None:
         decision, message = STOPPED, said(overrides.stop)
-    about = _About(
-        snapshot.session_id, snapshot.started_at, progress, completion_threshold,
-        snapshot.uncertainty, now, snapshot.sampled_at, attributes.state, rules.lease,
-        rules.revision, snapshot.also_started_at, _gone(snapshot),
-    )  # fmt: skip
+    about = _about(snapshot, rules, progress, completion_threshold, now)
     told: Mapping[str, ResourceState] = weighed.resources
     if bounds and not shadow and not _is_over(snapshot):
         told = Foretold(told, snapshot, now)
-    return _verdict(about, weighed, decision, bounds, message=message, told=told)
+    return _verdict(about, weighed, decision, bounds, message=message, told=told, budgets=budgets)
 
 
 def verdict_on_failure(
@@ -260,12 +276,15 @@ def _with_active_time(snapshot: RunSnapshot) -> Mapping[str, Number]:
 
 
 def _with_uncertainty(
-    decision: Decision, uncertainty: UsageUncertainty, bounds: Bounds, on_unknown: OnUnknown
+    decision: Decision,
+    uncertainty: UsageUncertainty,
+    limited: Collection[str],
+    on_unknown: OnUnknown,
 ) -> Decision:
-    """Return the decision on what is known, or the stop for what is not."""
+    """Return the decision on what is known, or the stop for what is not. limited: resources."""
     if decision == EXCEEDED:
         return decision
-    return on_unknown.stopped_by(uncertainty, bounds) or decision
+    return on_unknown.stopped_by(uncertainty, limited) or decision
 
 
 def _completion_threshold(attributes: RunAttributes, sidecars: float | None) -> float:
@@ -327,6 +346,20 @@ class _About(NamedTuple):
     gone: str = ""
 
 
+def _about(
+    snapshot: RunSnapshot,
+    rules: Rules,
+    progress: float | None,
+    completion_threshold: float,
+    now: float,
+) -> _About:
+    return _About(
+        snapshot.session_id, snapshot.started_at, progress, completion_threshold,
+        snapshot.uncertainty, now, snapshot.sampled_at, snapshot.attributes.state, rules.lease,
+        rules.revision, snapshot.also_started_at, _gone(snapshot),
+    )  # fmt: skip
+
+
 def _gone(snapshot: RunSnapshot) -> str:
     """Say why a run is taken to be gone that is not waited for; empty of others."""
     if snapshot.has_left:
@@ -344,6 +377,7 @@ def _verdict(
     *,
     message: str | None = None,
     told: Mapping[str, ResourceState] | None = None,
+    budgets: Pools = NO_POOLS,
 ) -> Verdict:
     """Put a verdict together.
 
@@ -352,19 +386,27 @@ def _verdict(
     """
     status, resources = weighed
     action, reason = decision
+    shared: tuple[BudgetState, ...] = ()
+    if budgets:
+        shared = budgets.bound_by(decision, about.progress, about.completion_threshold)
     known = bounds.keys() <= resources.keys()  # nearly always
     unjudged = (
         ()
         if known
         else tuple(name for name in RESOURCES if name in bounds and name not in resources)
     )
+    room = headroom(resources, bounds)
+    if budgets:
+        room = least(room, budgets.headroom)
     return Verdict(
         session_id=about.session_id,
         action=action,
         status=status,
         reason=reason,
         message=message
-        or message_of(resources, decision, about.progress, about.uncertainty)
+        or message_of(
+            resources, decision, about.progress, about.uncertainty, budgets.said_of(shared)
+        )
         + not_judged(unjudged)
         + about.gone,
         resources=resources if told is None else told,
@@ -372,10 +414,11 @@ def _verdict(
         started_at=about.started_at,
         data_at=about.data_at,
         progress=about.progress,
-        headroom=headroom(resources, bounds),
+        headroom=room,
         lease_seconds=about.lease,
-        decision_id=_decision_id(about, weighed, decision, bounds),
+        decision_id=_decision_id(about, weighed, decision, bounds, budgets),
         policy_revision=about.revision,
+        budgets=shared,
         completion_threshold=about.completion_threshold,
         run_state=about.run_state,
         unjudged=unjudged,
@@ -388,6 +431,7 @@ def _decision_id(
     weighed: RunStatus,
     decision: Decision,
     bounds: Bounds,
+    budgets: Pools,
 ) -> str:
     """Return 16 hex digits that follow from what was decided and from what."""
     status, resources = weighed
@@ -403,6 +447,8 @@ def _decision_id(
             roughly = " about" if state.estimated else ""
             of = "None" if limited is None else _text(limited)
             parts.append(f"{name}={state.used!r} {state.at_least}{roughly} of {of}")
+    if budgets:
+        parts.append(budgets.digest)
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:_DIGITS]
 
 

@@ -8,6 +8,7 @@ from otel_budget import semconv
 from otel_budget.core.reasons import LIMIT_STOPS, NO_DATA
 from otel_budget.logs.logger import logger
 from otel_budget.logs.once import Once
+from otel_budget.policy.bounds import OWN
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
@@ -73,6 +74,5 @@ def _binds(verdict: Verdict) -> bool:
     if verdict.should_continue or verdict.reason in NO_DATA:
         return False
     if verdict.reason in LIMIT_STOPS:
-        origins = {s.limit_from for s in verdict.resources.values() if s.status is verdict.status}
-        return origins != {"session"}
+        return verdict.origins != {OWN}
     return True

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.resources import TIMES
 from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.budgets import NO_POOLS, Pools
 from otel_budget.policy.outlook import judged
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 
@@ -49,9 +50,14 @@ class CachedVerdict:
         rules: Rules,
         now: float,
         before: CachedVerdict | None,
+        *,
+        budgets: Pools = NO_POOLS,
     ) -> CachedVerdict:
-        """Judge a run as of ``now``. before: its last verdict, whose renewal falls due."""
-        verdict = verdict_from_snapshot(snapshot, rules, now)
+        """Judge a run as of ``now``.
+
+        before: its last verdict, whose renewal falls due. budgets: those that it shares.
+        """
+        verdict = verdict_from_snapshot(snapshot, rules, now, budgets)
         evaluated = cls(verdict)
         vanished = verdict.run_state == semconv.VANISHED
         if snapshot.overrides or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
@@ -98,7 +104,7 @@ def _share(session_id: str) -> float:
 
 
 def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
-    """Return what makes a verdict another one."""
+    """Return what makes a verdict another one: of a budget not what it used."""
     return (
         verdict.started_at,
         verdict.also_started_at,
@@ -107,4 +113,11 @@ def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
         str(verdict.reason),
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
         verdict.would and verdict.would[:4],
-    )
+        tuple(
+            (
+                budget.origin, budget.mode, budget.binds, budget.window.resets_at,
+                [(name, one.limit, one.status) for name, one in budget.resources.items()],
+            )
+            for budget in verdict.budgets
+        ),
+    )  # fmt: skip

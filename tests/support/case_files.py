@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from otel_budget import semconv
+from otel_budget.core.budget import TOKEN_KINDS
 from otel_budget.core.quantities import Number
 from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.files.yaml_file import YamlFile
@@ -48,6 +49,26 @@ SHAPES: dict[str, Any] = {
         "want": {
             **_DECISION, "limit": BY_RESOURCE, "limit_from": BY_RESOURCE, "headroom": BY_RESOURCE,
             "completion_threshold": VALUE, "unjudged": [VALUE], "message": VALUE,
+        },
+    },
+    "budgets": {
+        "given": {
+            "own": _LIMITS, "sidecar": _LIMITS, "used": BY_RESOURCE, "progress": VALUE,
+            "silent_for": VALUE, **_DOUBT, "on_no_data": VALUE, "on_unknown_usage": VALUE,
+            "stopped_by_operator": VALUE,
+            "budgets": [
+                {
+                    "name": VALUE, "user": VALUE, "mode": VALUE, "when_low": VALUE, "chosen": VALUE,
+                    "limits": BY_RESOURCE, "used": BY_RESOURCE, "top_up": BY_RESOURCE,
+                    "carried": BY_RESOURCE, "warning_threshold": VALUE,
+                    "weights": dict.fromkeys(TOKEN_KINDS, VALUE), "resets": VALUE,
+                }
+            ],
+        },
+        "want": {
+            **_DECISION, "limit_from": VALUE, "binds": [VALUE], "headroom": BY_RESOURCE,
+            "message": VALUE, "would": VALUE, "remaining": VALUE, "limit": VALUE,
+            "own_status": VALUE,
         },
     },
     "no_data": {

@@ -32,6 +32,7 @@ def test_the_advice_of_a_reason_can_be_filled_in(reason: Reason) -> None:
 def test_what_is_final_stops_a_run() -> None:
     assert {action for action, _ in FINAL} == {Action.STOP}
     assert [str(reason) for _, reason in FINAL] == [
+        "budget_low",
         "limit_exceeded",
         "unpriced_calls",
         "unknown_usage",
@@ -48,5 +49,9 @@ def test_all_decisions_but_those_of_the_run_alone_are_known_to_the_sidecar() -> 
 
 
 def test_a_stop_by_numbers_is_one_for_a_limit() -> None:
-    assert LIMIT_STOPS == (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED)
+    assert LIMIT_STOPS == (
+        Reason.APPROACHING_LIMIT,
+        Reason.BUDGET_LOW,
+        Reason.LIMIT_EXCEEDED,
+    )
     assert all(reason.basis is Basis.NUMBERS for reason in LIMIT_STOPS)

@@ -5,11 +5,14 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.budget import Budget, Mode, WhenLow, Window, WindowKind, WindowSpan
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
+from otel_budget.core.override import Override, OverrideKind, Overrides
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED
@@ -19,6 +22,7 @@ from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.bounds import bound, bounds_from
+from otel_budget.policy.budgets import Pools, budget_state
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.status import check, headroom, run_status
 from otel_budget.policy.unknown_usage import OnUnknown
@@ -35,6 +39,9 @@ from tests.support.case_files import (
 )
 
 NOW = 1_767_268_800.0
+BERLIN = ZoneInfo("Europe/Berlin")
+#: January 2026 in Berlin.
+MONTH = (1_767_222_000.0, 1_769_900_400.0)
 RUN = "run"
 
 
@@ -145,6 +152,62 @@ def of_combined_limits(given: Any) -> dict[str, Any]:
         "completion_threshold": verdict.completion_threshold,
         "unjudged": list(verdict.unjudged),
         "message": verdict.message,
+    }
+
+
+def pools(given: list[dict[str, Any]]) -> Pools:
+    """Return the budgets that a run shares, as the books would have them."""
+    found = []
+    for each in given:
+        user = each.get("user")
+        budget = Budget(
+            name=each["name"],
+            window=Window(WindowKind.CALENDAR, every="month", tz=BERLIN),
+            limits=numbers(each["limits"]),
+            per=() if user is None else ("user",),
+            warning_threshold=each.get("warning_threshold", 0.8),
+            weights=each.get("weights", {}),
+            when_low=WhenLow(each.get("when_low", "stop")),
+            mode=Mode(each.get("mode", "enforce")),
+        )
+        resets = each.get("resets", True)
+        span = WindowSpan(MONTH[0], *((MONTH[1], MONTH[1]) if resets else ()))
+        given_, kept = numbers(each.get("top_up")), numbers(each.get("carried"))
+        state = budget_state(
+            budget, () if user is None else (user,), numbers(each.get("used")), span,
+            top_up=given_, carried=kept,
+        )  # fmt: skip
+        found.append((budget, state))
+    chosen = frozenset(each["name"] for each in given if each.get("chosen"))
+    return Pools(found, chosen)
+
+
+def of_budgets(given: Any) -> dict[str, Any]:
+    """Let the sidecar judge a run that shares budgets."""
+    ceilings = given.get("sidecar", {})
+    rules = Rules(
+        ceilings=bounds_from(
+            numbers(ceilings.get("limits")), ceilings.get("thresholds", {}), "sidecar"
+        ),
+        on_no_data=Action(given.get("on_no_data", "stop")),
+        on_unknown=on_unknown(given),
+        hold=0.0,
+    )
+    run = snapshot({"used": {}, **given, **given.get("own", {})})
+    if given.get("stopped_by_operator"):
+        run = run._replace(overrides=Overrides(Override(OverrideKind.STOP, "because")))
+    verdict = verdict_from_snapshot(run, rules, NOW, pools(given["budgets"]))
+    first = next(iter(verdict.budgets[0].resources.values()))
+    return {
+        **said(verdict),
+        "limit_from": verdict.limit_from,
+        "binds": [budget.name for budget in verdict.budgets if budget.binds],
+        "headroom": {name: float(room) for name, room in verdict.headroom.items()},
+        "message": verdict.message,
+        "would": None if verdict.would is None else str(verdict.would.reason),
+        "remaining": float(first.remaining),
+        "limit": float(first.limit),
+        "own_status": check(run.used, bounds_from(run.attributes.limits, {}, "session")).status,
     }
 
 
@@ -278,6 +341,7 @@ RUNNERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "limits": of_limits,
     "decisions": of_decisions,
     "combined_limits": of_combined_limits,
+    "budgets": of_budgets,
     "no_data": of_no_data,
     "ledger": of_ledger,
     "feasibility": of_feasibility,

@@ -39,7 +39,8 @@ def resource(used: float, limit: float = 1000, **others: float) -> BudgetResourc
     return BudgetResource(
         used=used, limit=limit, remaining=max(0, limit - used), ratio=used / limit,
         status=LimitStatus.EXCEEDED if used >= limit else LimitStatus.OK,
-        base=limit - more["top_up"] - more["carried"], warning_at=limit * 0.8, **more,
+        base=limit - more["top_up"] - more["carried"], warning_at=limit * 0.8,
+        top_up=more["top_up"], carried=more["carried"],
     )  # fmt: skip
 
 
