@@ -80,14 +80,15 @@ To load them into a Grafana of your own: import the JSON files, or mount them wi
 def dashboards_page() -> str:
     """Return the page of all dashboards and their panels."""
     parts = [_DASHBOARDS]
-    order = ("overview", "session", "fleet", "sidecar")
+    order = ("overview", "session", "fleet", "budgets", "sidecar")
     for name in order:
         file = HERE.parent / "grafana" / "dashboards" / f"otel-budget-{name}.json"
         board = json.loads(file.read_text(encoding="utf-8"))
         title = board["title"].removeprefix("otel-budget / ")
         parts.append(f"\n## {title}\n\n{board['description']}\n\n")
         picture = {"session": "run"}.get(name, name)
-        parts.append(f"![{title}](pictures/{picture}.png)\n\n")
+        if (HERE / "pictures" / f"{picture}.png").exists():
+            parts.append(f"![{title}](pictures/{picture}.png)\n\n")
         parts.append("| panel | what it says |\n|---|---|\n")
         for panel in board["panels"]:
             if panel["type"] == "row":

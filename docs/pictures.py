@@ -27,7 +27,10 @@ from tests.support.prometheus_process import prometheus
 from tests.support.query import Prometheus
 
 HERE = Path(__file__).parent
-NAMES = {"overview": "overview", "session": "run", "fleet": "fleet", "sidecar": "sidecar"}
+NAMES = {
+    "overview": "overview", "session": "run", "fleet": "fleet", "budgets": "budgets",
+    "sidecar": "sidecar",
+}  # fmt: skip
 REMARK = "drawn with matplotlib from this dashboard's queries, over recorded runs replayed in 80 s"
 #: The run whose page is drawn.
 SHOWN = "fix-bug-107"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from grafana import grafana_rules, prometheus_rules
 from grafana.board import encode
+from grafana.budgets import budgets
 from grafana.fleet import fleet
 from grafana.overview import overview
 from grafana.session import session
@@ -27,7 +28,7 @@ ALERTING = HERE / "provisioning" / "alerting"
 
 def dashboards() -> dict[str, str]:
     """Return the JSON of every dashboard by its uid."""
-    made = (overview(), session(), fleet(), sidecar())
+    made = (overview(), session(), fleet(), budgets(), sidecar())
     return {str(dashboard.uid): encode(dashboard) for dashboard in made}
 
 

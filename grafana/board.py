@@ -15,8 +15,9 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana.panels import DATASOURCE, Builder, Query, with_target
 from otel_budget import semconv
 
-OVERVIEW, SESSION, FLEET, SIDECAR = (
+OVERVIEW, SESSION, FLEET, SIDECAR, BUDGETS = (
     "otel-budget-overview", "otel-budget-session", "otel-budget-fleet", "otel-budget-sidecar",
+    "otel-budget-budgets",
 )  # fmt: skip
 TAG = "otel-budget"
 _VARIABLES = "${datasource:queryparam}&${__url_time_range}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana.board import SIDECAR
 from grafana.condition import OWN, RUNS_THERE, Condition, Number
 from grafana.conditions import conditions_of_runs
+from grafana.conditions_budgets import conditions_of_budgets
 from grafana.promql import OVER, grown, select
 from otel_budget import semconv
 
@@ -213,6 +214,7 @@ def conditions() -> tuple[Condition, ...]:
     """Return the whole table."""
     return (
         *conditions_of_runs(),
+        *conditions_of_budgets(),
         _down(),
         _unreachable(),
         _not_judged(),

@@ -12,7 +12,7 @@ from typing import Any
 
 from grafana.condition import OWN, Condition
 from grafana.conditions_sidecar import conditions
-from grafana.words import dashboard_path, fill, shown, where_to_read
+from grafana.words import dashboard_path, fill, labels_of, shown, where_to_read
 from grafana.yaml_text import to_yaml
 
 FOLDER = "otel-budget"
@@ -94,7 +94,7 @@ def _fires() -> dict[str, Any]:
 
 def _words(condition: Condition, text: str) -> str:
     """Write a text in Grafana's template language."""
-    names = {label: f"{{{{ $labels.{label} }}}}" for label in condition.labels}
+    names = labels_of(condition)
     names["value"] = shown("$values.A.Value", condition.form)
     for place, number in enumerate(condition.numbers, start=1):
         letter = chr(ord("A") + place)
@@ -135,7 +135,8 @@ def contact_points_file() -> str:
 def policies_file() -> str:
     """Return when to tell: one notice for each run and condition, again after four hours."""
     policy = {
-        "orgId": 1, "receiver": CONTACT, "group_by": ["alertname", "session_id", "resource"],
+        "orgId": 1, "receiver": CONTACT,
+        "group_by": ["alertname", "session_id", "budget", "group", "resource"],
         "group_wait": "5s", "group_interval": "1m", "repeat_interval": "4h",
     }  # fmt: skip
     return to_yaml({"apiVersion": 1, "policies": [policy]})

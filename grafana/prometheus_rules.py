@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from grafana.budget_promql import burn as of_budget
+from grafana.budget_promql import window_seconds
 from grafana.condition import OWN, OWNERS, Condition, burn, owners
+from grafana.conditions_budgets import BURN_WINDOWS
 from grafana.conditions_sidecar import conditions
 from grafana.promql import OVER, select, usage_rate
-from grafana.words import dashboard_path, fill, shown, where_to_read
+from grafana.words import dashboard_path, fill, labels_of, shown, where_to_read
 from grafana.yaml_text import Block, to_yaml
 from otel_budget import semconv
 
@@ -33,8 +36,14 @@ def recorded() -> dict[str, str]:
         f"session_id_resource:otel_budget_burn_rate:delta{window}": burn(window)
         for window in ("1m", "5m", "30m")
     }
+    paces = {
+        f"budget_group_resource:otel_budget_budget_burn_rate:increase{window}": of_budget(window)
+        for window in BURN_WINDOWS
+    }
+    lengths = {"budget_group:otel_budget_budget_window_seconds:max": window_seconds()}
     runs = f"count by (status) (max by (session_id, status) ({live}))"
-    return {OWNERS: owners(), **rates, "status:otel_budget_runs:count": runs, **burns}
+    counts = {"status:otel_budget_runs:count": runs}
+    return {OWNERS: owners(), **rates, **counts, **burns, **paces, **lengths}
 
 
 def groups(runbooks: str = "") -> list[dict[str, Any]]:
@@ -70,7 +79,7 @@ def _words(condition: Condition, text: str) -> str:
     A further number is asked for when the text is written. Without one something else is
     written: an alert whose text failed would still be sent, but as an error message.
     """
-    names = {label: f"{{{{ $labels.{label} }}}}" for label in condition.labels}
+    names = labels_of(condition)
     names["value"] = shown("$value", condition.form)
     for number in condition.numbers:
         own = number.labels

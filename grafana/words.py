@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from grafana.board import SESSION
+from grafana.board import BUDGETS, SESSION
 from grafana.condition import Condition, Form
 from otel_budget import semconv
 from otel_budget.core.resources import TIMES
@@ -44,6 +44,14 @@ def shown(number: str, form: Form) -> str:
     )
 
 
+def labels_of(condition: Condition) -> dict[str, str]:
+    """Return the templates of an alert's labels, by the names that its texts have for them."""
+    names = {label: f"{{{{ $labels.{label} }}}}" for label in condition.labels}
+    if semconv.GROUP in condition.labels:  # a budget for all has none
+        names["of_group"] = "{{ if $labels.group }} of {{ $labels.group }}{{ end }}"
+    return names
+
+
 def fill(text: str, names: Mapping[str, str]) -> str:
     """Put names in braces into a text. Raises KeyError for one that there is not."""
     return re.sub(r"{(\w+)}", lambda found: names[found[1]], text)
@@ -52,5 +60,7 @@ def fill(text: str, names: Mapping[str, str]) -> str:
 def dashboard_path(condition: Condition) -> str:
     """Return the path of the dashboard to look at, at the run that it is about."""
     path = f"/d/{condition.dashboard}"
+    if condition.dashboard == BUDGETS:
+        return f"{path}?var-budget={{{semconv.BUDGET}}}"
     of_run = condition.dashboard == SESSION and semconv.SESSION_ID in condition.labels
     return f"{path}?var-session={{{semconv.SESSION_ID}}}" if of_run else path

@@ -407,12 +407,16 @@ BUDGET_COUNTED_FROM: Final = _gauge("otel_budget_budget_counted_from_timestamp_s
     "Unix time since which use is counted; what was used before is in no book of this budget.",
     BUDGET, GROUP)
 BUDGET_SESSIONS: Final = _gauge("otel_budget_budget_sessions",
-    "Live runs that count towards a group's budget.", BUDGET, GROUP)
+    "Runs that are known and count towards a group's budget, those that are over among them.",
+    BUDGET, GROUP)
 BUDGET_GROUPS: Final = _gauge("otel_budget_budget_groups",
     "Groups of a budget that are counted apart.", BUDGET)
 BUDGET_GROUPS_MAX: Final = _gauge("otel_budget_budget_groups_max",
     "Most groups of a budget that are counted apart: runs of any further one share the group "
     "'other'.", BUDGET)
+BUDGET_GROUPS_REFUSED: Final = _counter("otel_budget_budget_groups_refused_total",
+    "Times that there was no place for a run's own group, so that it counts in the group 'other'.",
+    BUDGET)
 BOUND_RUNS: Final = _gauge("otel_budget_sidecar_bound_runs",
     "Live runs that are near a limit or stopped by one, by whose limit it is: session, sidecar, "
     "operator, suggested, parent, or budget:NAME.", LIMIT_FROM, ACTION)

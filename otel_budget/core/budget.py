@@ -81,26 +81,6 @@ class Window:
     """Of CALENDAR: ISO weekday (Monday is 1) of a week; day of the month, of the first one of a
     quarter or year, where the last stands for those that it does not have."""
 
-    @property
-    def text(self) -> str:
-        """In words: ``run``, ``total``, ``rolling 24h``, ``5h from first use``, ``every month``,
-        ``every week, day 2, at 06:00, Europe/Berlin``; what is as usual is left out.
-        """
-        if self.kind is WindowKind.ROLLING:
-            return f"rolling {duration_text(self.seconds)}"
-        if self.kind is WindowKind.FIRST_USE:
-            return f"{duration_text(self.seconds)} from first use"
-        if self.kind is not WindowKind.CALENDAR:
-            return str(self.kind)
-        parts = [f"every {self.every}"]
-        if self.day != 1:
-            parts.append(f"day {self.day}")
-        if self.at != dt.time(0):
-            parts.append(f"at {self.at:%H:%M}")
-        if self.zone != "UTC":
-            parts.append(self.zone)
-        return ", ".join(parts)
-
 
 class WindowSpan(NamedTuple):
     """One window, in Unix time."""
@@ -162,17 +142,6 @@ class Budget:
         """Return ``limit_from`` of what this budget binds: ``budget:NAME`` or with its group."""
         text = self.group_text(group)
         return f"budget:{self.name}{{{text}}}" if text else f"budget:{self.name}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as it is configured, in its largest whole unit: ``24h``, ``90m``, ``7d``.
-
-    A day is said only from two days on.
-    """
-    for unit, name, least in ((86_400, "d", 172_800), (3600, "h", 3600), (60, "m", 60)):
-        if seconds >= least and seconds % unit == 0:
-            return f"{seconds / unit:g}{name}"
-    return f"{seconds:g}s"
 
 
 def encoded(value: str) -> str:

@@ -12,22 +12,24 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.budget_text import window_text
 from otel_budget.core.reasons import Action
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.sidecar.metric_families import add_number, gauge
+from otel_budget.sidecar.metric_families import add_number, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import GaugeMetricFamily, Metric
 
-    from otel_budget.core.budget import Budget
     from otel_budget.core.verdict import BudgetResource, BudgetState, Verdict
+    from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 
 #: What a limit's origin begins with whose rest has no bound: a run's id, a group's labels.
 _PARENT: Final = "parent"
-_NOTHING: Final[Mapping[str, float]] = {}
+#: Whose limits there are without any being asked for.
+_OWN: Final = ("operator", "session", "sidecar")
 
 
 class BudgetFamilies:
@@ -48,46 +50,41 @@ class BudgetFamilies:
         self._sessions = gauge(semconv.BUDGET_SESSIONS)
         self._groups = gauge(semconv.BUDGET_GROUPS)
         self._groups_max = gauge(semconv.BUDGET_GROUPS_MAX)
+        self._refused = counter(semconv.BUDGET_GROUPS_REFUSED)
 
     @property
-    def families(self) -> Iterable[GaugeMetricFamily]:
+    def families(self) -> Iterable[Metric]:
         """All of them, in the order of ``semconv``."""
         return (
             self._info, self._used, self._limit, self._warning, self._remaining, self._utilization,
             self._exhaustion, self._top_up, self._carried, self._reset, self._start,
-            self._counted_from, self._sessions, self._groups, self._groups_max,
+            self._counted_from, self._sessions, self._groups, self._groups_max, self._refused,
         )  # fmt: skip
 
-    def add_budget(self, budget: Budget, groups: int) -> None:
-        """Add what a budget is. groups: how many are counted apart."""
-        about = (str(budget.mode), budget.window.text, str(budget.when_low), budget.title)
+    def add(self, report: BudgetReport) -> None:
+        """Add a budget and its groups."""
+        budget = report.budget
+        window = window_text(budget.window)
+        about = (str(budget.mode), window, str(budget.when_low), budget.title)
         self._info.add_metric((budget.name, *about), 1)
         if budget.per:
-            add_number(self._groups, (budget.name,), groups)
+            add_number(self._groups, (budget.name,), sum(one is not None for one in report.groups))
             add_number(self._groups_max, (budget.name,), budget.groups_max)
+            self._refused.add_metric((budget.name,), report.refused_groups)
+        for group in report.groups.values():
+            self._add_group(group)
 
-    def add_group(
-        self,
-        state: BudgetState,
-        *,
-        sessions: int,
-        counted_from: float | None = None,
-        exhaustion: Mapping[str, float] = _NOTHING,
-    ) -> None:
-        """Add how a budget stands for a group.
-
-        counted_from: Unix time. exhaustion: seconds, by resource; absent where it lasts.
-        """
+    def _add_group(self, report: GroupReport) -> None:
+        state = report.state
         group = (state.name, state.group_text)
-        span = state.window
-        add_number(self._reset, group, span.resets_at)
-        add_number(self._start, group, span.start)
-        add_number(self._counted_from, group, counted_from)
-        add_number(self._sessions, group, sessions)
+        add_number(self._reset, group, state.window.resets_at)
+        add_number(self._start, group, state.window.start)
+        add_number(self._counted_from, group, report.counted_from)
+        add_number(self._sessions, group, report.sessions)
         for resource, one in state.resources.items():
             labels = (*group, resource, RESOURCES[resource].unit)
             self._add_resource(labels, one)
-            add_number(self._exhaustion, labels, exhaustion.get(resource))
+            add_number(self._exhaustion, labels, report.exhaustion_seconds.get(resource))
 
     def _add_resource(self, labels: tuple[str, ...], one: BudgetResource) -> None:
         add_number(self._used, labels, one.used)
@@ -119,9 +116,14 @@ def exhaustion_seconds(
     return found
 
 
-def bound_runs(verdicts: Iterable[Verdict]) -> Iterator[GaugeMetricFamily]:
-    """Yield how many live runs a limit binds, by whose it is. verdicts: those in force."""
-    counts = Counter(
+def bound_runs(verdicts: Iterable[Verdict], budgets: Iterable[str]) -> Iterator[GaugeMetricFamily]:
+    """Yield how many live runs a limit binds, by whose it is; 0 where it binds none.
+
+    verdicts: those in force. budgets: names of those that are configured.
+    """
+    every = (*_OWN, *(f"budget:{name}" for name in budgets))
+    counts = Counter({(whose, str(action)): 0 for whose in every for action in Action})
+    counts.update(
         (_whose(origin), str(verdict.action))
         for verdict in verdicts
         if (verdict.status is not LimitStatus.OK or verdict.action is not Action.CONTINUE)

@@ -1,11 +1,11 @@
-"""Gauges out of the contract's table, and numbers that must not take a whole page with them."""
+"""Families out of the contract's table, and numbers that must not take a whole page with them."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 def gauge(metric: semconv.Metric) -> GaugeMetricFamily:
     """Return the family of a gauge, without samples."""
     return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def counter(metric: semconv.Metric) -> CounterMetricFamily:
+    """Return the family of a counter, without samples."""
+    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
 
 
 def add_number(family: GaugeMetricFamily, labels: Iterable[str], value: object) -> None:

@@ -32,7 +32,7 @@ from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs
 from otel_budget.sidecar.forecast_metrics import Forecasts
-from otel_budget.sidecar.metric_families import add_number, gauge
+from otel_budget.sidecar.metric_families import add_number, counter, gauge
 from otel_budget.sidecar.tick_result import TickResult
 from otel_budget.sources.scheduler import Rests, Scheduler
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import Observation
     from otel_budget.core.verdict import Verdict
+    from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sources.base import Clock
 
 #: Upper bounds in seconds: from a scrape on the same host to a slow query over many runs.
@@ -175,13 +176,21 @@ class SidecarMetrics(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield every metric of ``semconv.SIDECAR_METRICS``, from one moment."""
         with self._lock:
-            verdicts, now = self._last.verdicts, self._clock()
+            verdicts, budgets = self._last.verdicts, self._last.budgets
+            now = self._clock()
             others = [*self._of_counts(), *self._of_the_process()]
         # Not under the lock, for which the event loop would wait: of 100,000 runs it takes seconds.
         yield from self._of_verdicts(verdicts)
-        yield from bound_runs(one for one in verdicts if not one.is_over(now))
-        yield from BudgetFamilies().families
+        yield from bound_runs((one for one in verdicts if not one.is_over(now)), budgets)
+        yield from self._of_budgets(budgets.values())
         yield from others
+
+    @staticmethod
+    def _of_budgets(reports: Iterable[BudgetReport]) -> Iterable[Family]:
+        families = BudgetFamilies()
+        for report in reports:
+            families.add(report)
+        return families.families
 
     def _of_verdicts(self, verdicts: Iterable[Verdict]) -> Iterator[Family]:
         action = gauge(semconv.VERDICT)
@@ -302,7 +311,7 @@ def _single(metric: semconv.Metric, value: float, *labels: str) -> GaugeMetricFa
 
 def _counter(metric: semconv.Metric, counts: Mapping[Any, float]) -> CounterMetricFamily:
     """Return a counter; counts: by the tuple of its label values."""
-    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+    family = counter(metric)
     for labels, count in sorted(counts.items()):
         family.add_metric(labels, count)
     return family

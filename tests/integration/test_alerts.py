@@ -214,7 +214,7 @@ def test_the_shipped_configuration_is_accepted() -> None:
     command = [require("amtool"), "check-config", str(ALERTMANAGER)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "6 inhibit rules" in done.stdout
+    assert "7 inhibit rules" in done.stdout
     assert "1 templates" in done.stdout
 
 

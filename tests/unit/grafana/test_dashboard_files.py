@@ -40,7 +40,7 @@ def test_the_files_are_what_the_code_makes_of_them() -> None:
 
 @pytest.mark.parametrize("uid", sorted(BOARDS))
 class TestEachDashboard:
-    """Each of the four."""
+    """Each of the five."""
 
     def test_has_its_uid_in_its_name_and_all_panels_their_own_id(self, uid: str) -> None:
         """Links and alerts rely on the uid."""

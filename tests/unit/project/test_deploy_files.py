@@ -270,7 +270,7 @@ def test_dashboards_are_shipped_as_they_are_with_the_label_grafana_looks_for() -
         config = built[f"ConfigMap/{file.stem}"]
         assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert config["data"] == {file.name: file.read_text()}
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 # --- systemd, YAML, image -------------------------------------------------------------------------

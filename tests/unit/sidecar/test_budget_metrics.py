@@ -12,6 +12,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.budget import Budget, Group, Mode, WhenLow, Window, WindowKind, WindowSpan
+from otel_budget.core.budget_text import window_text
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import (
     BudgetResource,
@@ -21,9 +22,10 @@ from otel_budget.core.verdict import (
     Verdict,
 )
 from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs, exhaustion_seconds
+from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 
 if TYPE_CHECKING:
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import Metric
 
 Found = dict[str, dict[tuple[str, ...], float]]
 MONTH = Window(WindowKind.CALENDAR, every="month", zone="Europe/Berlin")
@@ -58,9 +60,16 @@ def state(
     )  # fmt: skip
 
 
-def shown(families: Iterable[GaugeMetricFamily]) -> Found:
+def report(*groups: GroupReport, budget: Budget = BUDGET) -> BudgetReport:
+    """Return a budget with these groups."""
+    return BudgetReport(budget, {one.group: one for one in groups}, 0.0, refused_groups=0)
+
+
+def shown(families: Iterable[Metric]) -> Found:
     """Return the values by metric and label values, in the order of the contract's labels."""
-    order = {metric.name: metric.labels for metric in semconv.SIDECAR_METRICS}
+    order = {
+        metric.name.removesuffix("_total"): metric.labels for metric in semconv.SIDECAR_METRICS
+    }
     return {
         family.name: {
             tuple(sample.labels[label] for label in order[family.name]): sample.value
@@ -73,16 +82,13 @@ def shown(families: Iterable[GaugeMetricFamily]) -> Found:
 
 def test_a_group_shows_what_it_used_of_what_and_until_when() -> None:
     families = BudgetFamilies()
-    families.add_budget(BUDGET, groups=2)
-    families.add_group(
-        state(tokens=resource(200, 1500, top_up=300, carried=200)),
-        sessions=3, counted_from=50.0, exhaustion={semconv.TOKENS: 77.5},
-    )  # fmt: skip
+    ann = state(tokens=resource(200, 1500, top_up=300, carried=200))
+    families.add(report(GroupReport(("ann",), ann, 50.0, 3, (), {semconv.TOKENS: 77.5})))
     budget, group = "research-month", "user=ann"
     one = (budget, group, "tokens", "tokens")
     assert shown(families.families) == {
         "otel_budget_budget_info": {
-            (budget, "enforce", "every month, Europe/Berlin", "finish_most", "Research"): 1
+            (budget, "enforce", window_text(MONTH), "finish_most", "Research"): 1
         },
         "otel_budget_budget_used": {one: 200},
         "otel_budget_budget_limit": {one: 1500},
@@ -96,8 +102,9 @@ def test_a_group_shows_what_it_used_of_what_and_until_when() -> None:
         "otel_budget_budget_window_start_timestamp_seconds": {(budget, group): 100},
         "otel_budget_budget_counted_from_timestamp_seconds": {(budget, group): 50},
         "otel_budget_budget_sessions": {(budget, group): 3},
-        "otel_budget_budget_groups": {(budget,): 2},
+        "otel_budget_budget_groups": {(budget,): 1},
         "otel_budget_budget_groups_max": {(budget,): 50},
+        "otel_budget_budget_groups_refused": {(budget,): 0},
     }
 
 
@@ -105,7 +112,9 @@ def test_what_is_not_there_is_absent_and_no_zero() -> None:
     """No reset, no top-up, nothing carried, nothing spent; an overrun that is carried is there."""
     families = BudgetFamilies()
     total = WindowSpan(100.0, math.inf, None)
-    families.add_group(state(span=total, cost=resource(2, 4, carried=-1)), sessions=0)
+    families.add(
+        report(GroupReport(("ann",), state(span=total, cost=resource(2, 4, carried=-1)), 1))
+    )
     found = shown(families.families)
     assert found["otel_budget_budget_carried"] == {
         ("research-month", "user=ann", "cost", "usd"): -1
@@ -115,13 +124,31 @@ def test_what_is_not_there_is_absent_and_no_zero() -> None:
         "otel_budget_budget_reset_timestamp_seconds",
         "otel_budget_budget_exhaustion_seconds",
         "otel_budget_budget_top_up",
-        "otel_budget_budget_counted_from_timestamp_seconds",
     }
 
 
 def test_no_budget_has_no_series() -> None:
     assert shown(BudgetFamilies().families) == {}
-    assert shown(bound_runs(())) == {}
+
+
+def test_a_group_past_the_cap_is_none_of_those_counted_apart() -> None:
+    families = BudgetFamilies()
+    families.add(report(GroupReport(("ann",), state(), 0.0), GroupReport(None, state(None), 0.0)))
+    found = shown(families.families)
+    assert found["otel_budget_budget_groups"] == {("research-month",): 1}
+    assert found["otel_budget_budget_sessions"].keys() == {
+        ("research-month", "user=ann"), ("research-month", "other"),
+    }  # fmt: skip
+
+
+def test_what_each_run_uses_by_itself_is_in_no_series_of_the_budget() -> None:
+    """There are as many groups as runs."""
+    families = BudgetFamilies()
+    each = Budget("each", Window(WindowKind.RUN), {semconv.TOKENS: 5})
+    families.add(BudgetReport(each, {}))
+    assert shown(families.families) == {
+        "otel_budget_budget_info": {("each", "enforce", "each run by itself", "stop", ""): 1}
+    }
 
 
 @pytest.mark.parametrize(
@@ -197,12 +224,13 @@ def test_whom_a_limit_binds_is_counted_by_whose_it_is() -> None:
             verdict("d", budgets=(state(("bob",), binds=True), state(("cy",)))),
             verdict("e", limit_from="parent:x1"), verdict("f", limit_from="parent:x2"),
             verdict("g", limit_from="sidecar", run_state="completed"),
-        ]
+        ],
+        ["research-month", "calm"],
     )  # fmt: skip
-    assert shown(families) == {
-        "otel_budget_sidecar_bound_runs": {
-            ("budget:research-month", "stop"): 2,
-            ("parent", "stop"): 2,
-            ("session", "continue"): 1,
-        }
+    found = shown(families)["otel_budget_sidecar_bound_runs"]
+    assert {labels: count for labels, count in found.items() if count} == {
+        ("budget:research-month", "stop"): 2,
+        ("parent", "stop"): 2,
+        ("session", "continue"): 1,
     }
+    assert found["budget:calm", "stop"] == found["operator", "stop"] == 0
