@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from otel_budget.config import flags
-from otel_budget.config.schema import SidecarConfig
+from otel_budget.config.budgets import OF_ONE_RUN
+from otel_budget.config.schema import NO_SOURCE, SidecarConfig
 from otel_budget.config.section import RefusedKey
 from otel_budget.config.sources import wrong_number_of_sources
+from otel_budget.config.windows import AT, unquoted
 from otel_budget.errors import InvalidConfigError, InvalidValueError
 from otel_budget.files.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.presets.loader import likely
 from otel_budget.presets.parser import PresetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
     from pydantic_core import ErrorDetails
@@ -30,12 +32,13 @@ _ALLOWED: Final = {
     "dict_type": "a mapping of keys",
     "tuple_type": "a list",
 }
-#: Keys of ResourceLimits that mean nothing for a ceiling.
-_OF_THE_RUN: Final[Mapping[KeyPath, str]] = {
+#: Keys that mean nothing where they stand, by their path without the numbers of lists.
+_OUT_OF_PLACE: Final[Mapping[KeyPath, str]] = {
     ("resource_limits", "checkpoint_interval"): (
         "is not for the sidecar: how often a run writes checkpoints belongs to the run's own "
         "resource_limits"
-    )
+    ),
+    **{("budgets", "limits", key): sentence for key, sentence in OF_ONE_RUN.items()},
 }
 #: What flags do not give as a whole, and what is said then; {} is what was given instead.
 _SECTIONS_OF_FLAGS: Final[Mapping[KeyPath, tuple[str, str]]] = {
@@ -88,9 +91,11 @@ def load(
     def problem(mistake: _Mistake) -> InvalidValueError:
         return mistake.error(dotted(mistake.keys), file.where(*mistake.keys))
 
-    context = {"folder": folder, "check_storage": check_storage}
-    data = file.data if needs_source or "source" in file.data else {**_NO_SOURCE, **file.data}
-    return _build(data, context, str(path), problem)
+    context: dict[str, object] = {"folder": folder, "check_storage": check_storage}
+    data = file.data
+    if not needs_source and "source" not in data:
+        data, context[NO_SOURCE] = {**_NO_SOURCE, **data}, True
+    return _build(data, context, str(path), problem, _unquoted_times(file))
 
 
 def from_flags(given: Mapping[str, object]) -> SidecarConfig:
@@ -122,17 +127,38 @@ def _build(
     context: Mapping[str, object],
     path: str,
     problem: Callable[[_Mistake], InvalidValueError],
+    found_before: Sequence[_Mistake] = (),
 ) -> SidecarConfig:
     try:
-        return SidecarConfig.model_validate(data, context=dict(context))
+        config = SidecarConfig.model_validate(data, context=dict(context))
     except ValidationError as exc:
-        mistakes = [_mistake(error) for error in exc.errors()]
+        mistakes = [*found_before, *(_mistake(error) for error in exc.errors())]
         source = data.get("source")
         if isinstance(source, dict) and all(m.keys != ("source",) for m in mistakes):
             # A section is checked as a whole only if all in it is right; do not wait for that.
             found = wrong_number_of_sources(source)
             mistakes[:0] = [_of_refusal(("source",), found)] if found is not None else []
         raise InvalidConfigError(path, [problem(mistake) for mistake in mistakes]) from exc
+    if found_before:
+        raise InvalidConfigError(path, [problem(mistake) for mistake in found_before])
+    return config
+
+
+def _unquoted_times(file: YamlFile) -> list[_Mistake]:
+    """Find times of day without quotes that YAML read as text: 06:00 is, 10:00 is a number.
+
+    A file that is right by the hour it names would be wrong after the next edit.
+    """
+    budgets = file.data.get("budgets")
+    places = [
+        ("budgets", index, "window", AT)
+        for index in range(len(budgets) if isinstance(budgets, list) else 0)
+    ]
+    return [
+        _Mistake(keys, text, "", unquoted(text))
+        for keys in places
+        if (text := file.plain_text(*keys)) is not None
+    ]
 
 
 def _mistake(error: ErrorDetails) -> _Mistake:
@@ -147,11 +173,16 @@ def _mistake(error: ErrorDetails) -> _Mistake:
             keys,
             keys[-1],
             allowed,
-            _OF_THE_RUN.get(keys) or f"is not a key here; there are {allowed}",
+            _OUT_OF_PLACE.get(_names(keys)) or f"is not a key here; there are {allowed}",
         )
     if error["type"] == "missing":
         return _Mistake(keys, None, "a value", "is missing")
     return _Mistake(keys, error["input"], _ALLOWED.get(error["type"], error["msg"]))
+
+
+def _names(keys: KeyPath) -> tuple[str, ...]:
+    """Return the keys without the numbers of lists."""
+    return tuple(key for key in keys if isinstance(key, str))
 
 
 def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
@@ -165,9 +196,8 @@ def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
 def _known_keys(keys: KeyPath) -> str:
     """Name the keys that are known beside an unknown one, and the one that was probably meant."""
     section: type[BaseModel] = SidecarConfig
-    for key in keys[:-1]:
-        if isinstance(key, str):
-            section = _section(section.model_fields[key].annotation) or section
+    for key in _names(keys[:-1]):
+        section = _section(section.model_fields[key].annotation) or section
     known = list(section.model_fields)
     return THE_KEYS + ", ".join(known) + meant(str(keys[-1]), known)
 

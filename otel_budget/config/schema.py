@@ -1,6 +1,6 @@
 """The sidecar's configuration: every key and its default (design, section 6).
 
-Of its larger sections each has a module of its own: sources.py, otlp.py, listen.py.
+Of its larger sections each has a module of its own: sources.py, otlp.py, listen.py, budgets.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    ValidationInfo,
+    model_validator,
 )
 
-from otel_budget.config import values
+from otel_budget.config import budgets, values
+from otel_budget.config.budgets import Budgets, ScopeLabels
 from otel_budget.config.ceilings import CeilingsConfig
 from otel_budget.config.listen import ListenConfig
 from otel_budget.config.section import Section, Strict
@@ -29,11 +32,15 @@ from otel_budget.config.values import (
     SecondsOrAuto,
     Size,
 )
+from otel_budget.core.budget import Budget
+from otel_budget.core.budget_text import window_json
 from otel_budget.core.reasons import Action
 from otel_budget.errors import InvalidValueError
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
 _REVISION_DIGITS: Final = 12
+#: In the context of a validation: nothing is read from the source.
+NO_SOURCE: Final = "no_source"
 
 
 def _action(value: object) -> Action:
@@ -63,14 +70,6 @@ class StorageConfig(Section):
     """Bytes for forgotten runs, which are kept for 30 days; a sixteenth of it for one target's."""
 
 
-def _no_budgets(value: object) -> tuple[()]:
-    if value not in (None, [], ()):
-        raise InvalidValueError(
-            "", value, "an empty list: budgets shared by many runs are not yet supported"
-        )
-    return ()
-
-
 class SidecarConfig(Strict):
     """The whole configuration."""
 
@@ -81,15 +80,39 @@ class SidecarConfig(Strict):
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig)
     listen: ListenConfig = Field(default_factory=ListenConfig)
     storage: StorageConfig = Field(default={}, validate_default=True)
-    budgets: Annotated[tuple[()], BeforeValidator(_no_budgets)] = ()
+    scope_labels: ScopeLabels = Field(default=(), validate_default=True)
+    """Before the budgets, which may name them."""
+    budgets: Budgets = ()
+
+    @model_validator(mode="after")
+    def _budgets_fit_the_source(self, info: ValidationInfo) -> SidecarConfig:
+        if not (info.context or {}).get(NO_SOURCE):
+            refusal = budgets.unfit_for(self.budgets, self.source)
+            if refusal is not None:
+                raise refusal
+        return self
+
+    @property
+    def shared_budgets(self) -> tuple[Budget, ...]:
+        """What ``budgets`` describe, by name: their order says nothing."""
+        return tuple(sorted((each.budget for each in self.budgets), key=lambda each: each.name))
 
     @property
     def policy_text(self) -> str:
-        """The policy in JSON: the ceilings, and how verdicts are made."""
-        policy = {
+        """The policy in JSON: the ceilings, the budgets, and how verdicts are made."""
+        policy: dict[str, object] = {
             "resource_limits": self.resource_limits.model_dump(),
             "verdicts": self.verdicts.model_dump(),
         }
+        if self.budgets:
+            policy["budgets"] = {
+                each.name: {
+                    **each.model_dump(exclude={"title", "window"}),
+                    "window": window_json(each.window),
+                }
+                for each in self.budgets
+            }
+            policy["scope_labels"] = sorted(self.scope_labels)
         return json.dumps(policy, sort_keys=True, default=_plain)
 
     @property

@@ -7,18 +7,21 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from otel_budget.errors import InvalidValueError
+from otel_budget.files.yaml_file import KeyPath, dotted
 
 
 class RefusedKey(InvalidValueError):  # noqa: N818 - what is refused is a key
     """Refuse a key of a section that is only found to be wrong beside others.
 
-    at: the path of keys to it, from the section.
+    at: the path of keys to it, from the section. value, allowed: where the value is at fault.
     """
 
-    def __init__(self, at: tuple[str, ...], sentence: str) -> None:
-        """Take what is wrong, in words."""
+    def __init__(
+        self, at: KeyPath, sentence: str, *, value: object = None, allowed: str = ""
+    ) -> None:
+        """Take what is wrong, in words; empty if it follows from the value and what is allowed."""
         self.at = at
-        super().__init__(".".join(at), None, "", sentence=sentence)
+        super().__init__(dotted(at), value, allowed, sentence=sentence)
 
 
 class Strict(BaseModel):

@@ -20,6 +20,8 @@ KeyPath = tuple[str | int, ...]
 
 #: Values a file may hold, those as often that its aliases repeat.
 MOST_VALUES: Final = 100_000
+#: Of a YAML node that is text.
+_TEXT: Final = "tag:yaml.org,2002:str"
 #: How a refusal of an unknown key begins to say which keys there are.
 THE_KEYS: Final = "the keys "
 
@@ -27,9 +29,15 @@ THE_KEYS: Final = "the keys "
 class YamlFile:
     """A mapping read from YAML, with the line of every key in it."""
 
-    def __init__(self, path: str, data: Mapping[str, object], lines: Mapping[KeyPath, int]) -> None:
-        """lines: path of keys to its line, from 1."""
-        self.path, self.data, self._lines = path, data, lines
+    def __init__(
+        self,
+        path: str,
+        data: Mapping[str, object],
+        lines: Mapping[KeyPath, int],
+        plain: Mapping[KeyPath, str],
+    ) -> None:
+        """lines: path of keys to its line, from 1. plain: to its text without quotes."""
+        self.path, self.data, self._lines, self._plain = path, data, lines, plain
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> YamlFile:
@@ -46,10 +54,10 @@ class YamlFile:
         try:
             loader = yaml.SafeLoader(text)
             node = loader.get_single_node()
-            lines: dict[KeyPath, int] = {}
+            notes = _Notes(path)
             if node is not None:
                 _refuse_growth(node, path)
-                _note_lines(node, (), lines, path, set())
+                notes.take(node, ())
             data = loader.construct_document(node) if node is not None else {}
         except (InvalidValueError, ConfigFileError):
             raise
@@ -59,7 +67,7 @@ class YamlFile:
         data = {} if data is None else data
         if not isinstance(data, dict):
             raise ConfigFileError(path, f"holds {type(data).__name__}, not a mapping of keys")
-        return cls(path, data, lines)
+        return cls(path, data, notes.lines, notes.plain)
 
     def where(self, *keys: str | int) -> str:
         """Return ``file:line`` of a key, or of the nearest key above it."""
@@ -69,14 +77,17 @@ class YamlFile:
                 return f"{self.path}:{line}"
         return self.path
 
+    def plain_text(self, *keys: str | int) -> str | None:
+        """Return the text of a key that YAML reads as text and has no quotes; None of another."""
+        return self._plain.get(keys)
+
     def section(self, key: str) -> YamlFile:
         """Return the mapping under a key as if it were a file; an absent one is empty."""
         value = self.data.get(key)
         value = {} if value is None else value
         if not isinstance(value, dict):
             raise InvalidValueError(key, value, "a mapping of keys", where=self.where(key))
-        lines = {path[1:]: line for path, line in self._lines.items() if path[:1] == (key,)}
-        return YamlFile(self.path, value, lines)
+        return YamlFile(self.path, value, _below(key, self._lines), _below(key, self._plain))
 
     def build(self, make: Callable[[Mapping[str, Any]], T]) -> T:
         """Make something of the mapping; a refusal gets the file and line of its key."""
@@ -128,32 +139,51 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _note_lines(
-    node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: str, seen: set[int]
-) -> None:
-    """Write down the line of every key below a node; refuse a key that is there twice.
+def _below(key: str, notes: Mapping[KeyPath, T]) -> dict[KeyPath, T]:
+    """Return what is noted of what is below a key."""
+    return {path[1:]: note for path, note in notes.items() if path[:1] == (key,)}
 
-    seen: ids of nodes that were looked into: what aliases repeat, or hold in a circle, is once.
-    """
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*at, str(key.value))
-            line = key.start_mark.line + 1
-            if here in lines:
-                raise InvalidValueError(
-                    dotted(here), str(key.value), "a key that is there once",
-                    where=f"{path}:{line}",
-                    sentence=f"is here a second time; the first is on line {lines[here]}",
-                )  # fmt: skip
-            lines[here] = line
-            _note_lines(value, here, lines, path, seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            lines[(*at, index)] = value.start_mark.line + 1
-            _note_lines(value, (*at, index), lines, path, seen)
+
+class _Notes:
+    """What a file says of its keys besides their values."""
+
+    def __init__(self, path: str) -> None:
+        """path: names the file in errors."""
+        self.lines: dict[KeyPath, int] = {}
+        """From 1."""
+        self.plain: dict[KeyPath, str] = {}
+        """Text without quotes."""
+        self._path = path
+        self._seen: set[int] = set()
+        """Ids of nodes that were looked into: what aliases repeat, or hold in a circle, is once."""
+
+    def take(self, node: yaml.Node, at: KeyPath) -> None:
+        """Write down what is below a node; refuse a key that is there twice."""
+        if isinstance(node, yaml.ScalarNode):
+            if node.style is None and node.tag == _TEXT:
+                self.plain[at] = node.value
+            return
+        if id(node) in self._seen:
+            return
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*at, str(key.value))
+                self._take_line(here, key.start_mark.line + 1)
+                self.take(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                self.lines[(*at, index)] = value.start_mark.line + 1
+                self.take(value, (*at, index))
+
+    def _take_line(self, here: KeyPath, line: int) -> None:
+        if here in self.lines:
+            raise InvalidValueError(
+                dotted(here), str(here[-1]), "a key that is there once",
+                where=f"{self._path}:{line}",
+                sentence=f"is here a second time; the first is on line {self.lines[here]}",
+            )  # fmt: skip
+        self.lines[here] = line
 
 
 def _problem(exc: Exception) -> str:

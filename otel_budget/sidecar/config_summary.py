@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from otel_budget.config.sources import ADD
 from otel_budget.core.bindings import why_expression
+from otel_budget.core.budget import Mode
+from otel_budget.core.budget_text import window_text
 from otel_budget.core.limits import IGNORE
 from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.files.token_file import open_to
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from otel_budget.config.otlp import OtlpConfig
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.config.sources import SourceConfig
+    from otel_budget.core.budget import Budget
 
 
 def summary(config: SidecarConfig) -> tuple[str, ...]:
@@ -32,12 +35,22 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
         f"source:   {config.source.describe()}",
         *(f"bound:    {each}" for each in describe_bindings(config.source)),
         f"ceilings: {describe_ceilings(config.resource_limits)}",
+        *(f"budget:   {describe_budget(each)}" for each in config.shared_budgets),
         f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
         f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
         f"listen:   {describe_listen(config.listen)}",
         f"storage:  {config.storage.path}",
         f"policy:   revision {config.revision}",
     )
+
+
+def describe_budget(budget: Budget) -> str:
+    """Say in a few words what a budget limits, for whom and over what time."""
+    shadow = " (shadow)" if budget.mode is Mode.SHADOW else ""
+    per = f" for each {' and '.join(budget.per)}" if budget.per else ""
+    of = ", ".join(f"{label}={' or '.join(values)}" for label, values in budget.match.items())
+    said = f"{budget.name}{shadow}: {amounts(budget.limits)}{per}, {window_text(budget.window)}"
+    return f"{said}, of runs with {of}" if of else said
 
 
 def warnings(config: SidecarConfig) -> tuple[str, ...]:

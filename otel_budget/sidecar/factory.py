@@ -130,6 +130,7 @@ def rules_of(config: SidecarConfig) -> Rules:
         on_unknown=OnUnknown(ceilings.on_unpriced, ceilings.on_unknown_usage),
         adds_restarts=ceilings.on_restart == ADD,
         revision=config.revision,
+        budgets=config.shared_budgets,
         suggesting=suggesting_in(ceilings),
         shadow=ceilings.shadow,
         text=config.policy_text,
