@@ -43,6 +43,9 @@ WINDOW: Final = "window"
 WHEN_LOW: Final = "when_low"
 TITLE: Final = "title"
 
+#: Names the run whose descendant a run is: not whose it is, and no label of what is counted.
+PARENT_SESSION_ID: Final = "parent_session_id"
+
 #: Bounded labels that say to whom a run belongs.
 SCOPE_LABELS: Final = ("team", "project", "user", "agent")
 
@@ -211,7 +214,8 @@ SESSION_START: Final = _gauge("otel_budget_session_start_timestamp_seconds",
 INCARNATION_START: Final = _gauge("otel_budget_incarnation_start_timestamp_seconds",
     "Unix time at which the process that carries the run began or resumed it.")
 SESSION_INFO: Final = _gauge("otel_budget_session_info",
-    "Always 1; says what the run is and to whom it belongs.", WORKFLOW, *SCOPE_LABELS)
+    "Always 1; says what the run is and to whom it belongs. A run that another one started has the "
+    "label parent_session_id.", WORKFLOW, *SCOPE_LABELS, PARENT_SESSION_ID)
 SESSION_STATE: Final = _gauge("otel_budget_session_state",
     "1 for the state the run is in, 0 for the others.", STATE)
 FOLLOWS_COMPLETED: Final = _gauge("otel_budget_follows_completed",
@@ -326,6 +330,9 @@ RESTART_LOOPS: Final = _counter("otel_budget_sidecar_restart_loops_total",
 ALTERNATING: Final = _counter("otel_budget_sidecar_alternating_series_total",
     "Times a series was found to be written by several processes in turn: its total is only "
     "about right.")
+IGNORED_PARENTS: Final = _counter("otel_budget_sidecar_ignored_parents_total",
+    "Times a run was found to name a parent that does not hold for it: its own descendant, one "
+    "that nobody shows or that was over, or too deep below others.", REASON)
 VANISHED_RUNS: Final = _counter("otel_budget_sidecar_vanished_runs_total",
     "Runs that did not report an end, and whose target was removed in order, or answers and no "
     "longer shows them.")

@@ -150,7 +150,9 @@ class BindingConfig(Strict):
 
 
 #: Labels that our own metrics cannot be read without.
-_NEEDED_LABELS: Final = frozenset({semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE})
+_NEEDED_LABELS: Final = frozenset(
+    {semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.PARENT_SESSION_ID}
+)
 
 
 class PrometheusConfig(Strict):

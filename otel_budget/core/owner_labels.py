@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import shared_labels
+from otel_budget.core.validation import SESSION_ID_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,20 @@ def owner_labels(
         if value and is_label_value(value):
             found[name] = value
     return shared_labels(found)
+
+
+def parent_of(labels: Mapping[str, str]) -> str | None:
+    """Return the session id of the run whose descendant a series' run is; None: it names none.
+
+    Raises ValueError for one that is no session id.
+    """
+    name = semconv.PARENT_SESSION_ID
+    found = labels.get(_EXPORTED + name) or labels.get(name)
+    if not found:
+        return None
+    if SESSION_ID_PATTERN.fullmatch(found) is None:
+        raise ValueError(f"{name} is no session id")
+    return found
 
 
 def is_label_value(value: str) -> bool:

@@ -27,6 +27,8 @@ class Basis(StrEnum):
     NO_DATA = "no_data"
     """The sidecar has no good data on the run, which is inconclusive."""
     OPERATOR = "operator"
+    PARENT = "parent"
+    """The verdict on a run that it is a descendant of."""
     NO_SIDECAR = "no_sidecar"
     """The run has no verdict from its sidecar; only the run itself says so."""
 
@@ -52,6 +54,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     SIDECAR_LOST = "sidecar_lost"
     OPERATOR_STOP = "operator_stop"
+    PARENT_STOPPED = "parent_stopped"
 
     basis: Basis
     actions: tuple[Action, ...]
@@ -122,6 +125,11 @@ _TABLE = {
         "the run has no verdict from its sidecar, and on_sidecar_loss is 'stop'",
     ),
     Reason.OPERATOR_STOP: _Row(Basis.OPERATOR, _STOP, "an operator stopped the run"),
+    Reason.PARENT_STOPPED: _Row(
+        Basis.PARENT, _STOP, "a run that it is a descendant of is stopped",
+        "stop: a run that it is a descendant of is stopped",
+        is_final=True,
+    ),
 }  # fmt: skip
 for _reason in Reason:
     for _name, _value in _TABLE[_reason]._asdict().items():

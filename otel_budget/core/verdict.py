@@ -15,6 +15,8 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action, Reason
 
 OPERATOR: Final = "operator"
+#: Before the session id of the run whose limit stops its descendants.
+PARENT: Final = "parent:"
 #: Whose limit is named of several that decide alike; others come after these, by name.
 _ORIGINS: Final = (OPERATOR, "session", "sidecar", "suggested")
 
@@ -203,6 +205,10 @@ class Verdict:
     """What would hold if budgets and ceilings in shadow were enforced; None: the same, or nothing
     is in shadow."""
 
+    stopped_by: str | None = None
+    """Of ``parent_stopped`` the session id of the nearest stopped run that it is a descendant of,
+    which is stopped for a reason of its own."""
+
     @property
     def ends_first(self) -> str | None:
         """The limited resource whose limit is forecast to be reached first; None: not known."""
@@ -218,6 +224,8 @@ class Verdict:
         """
         if self.reason == Reason.OPERATOR_STOP:
             return OPERATOR
+        if self.reason == Reason.PARENT_STOPPED:
+            return None if self.stopped_by is None else f"{PARENT}{self.stopped_by}"
         origins = self.origins
         for origin in _ORIGINS:
             if origin in origins:

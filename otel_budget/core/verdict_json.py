@@ -14,8 +14,8 @@ from typing import Any
 from otel_budget.core import budget_json, forecast_json, validation
 from otel_budget.core.json_fields import Fields
 from otel_budget.core.quantities import as_json
-from otel_budget.core.reasons import Action
-from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict, WouldBe
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import PARENT, LimitStatus, ResourceState, Verdict, WouldBe
 from otel_budget.errors import InvalidValueError
 
 VERSION = 1
@@ -111,7 +111,16 @@ def from_dict(data: object) -> Verdict:
         unjudged=tuple(fields.maybe(fields.texts, "unjudged") or ()),
         also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
         would=fields.maybe(fields.within, "would", _would_from),
+        stopped_by=_stopped_by(fields),
     )
+
+
+def _stopped_by(fields: Fields) -> str | None:
+    """Return the run whose stop is handed on: it is named where the limit is that decided."""
+    origin = fields.maybe(fields.text, "limit_from") or ""
+    if fields.text("reason") != Reason.PARENT_STOPPED or not origin.startswith(PARENT):
+        return None
+    return validation.session_id(origin.removeprefix(PARENT))
 
 
 def timestamp(seconds: float) -> str:

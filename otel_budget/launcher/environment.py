@@ -23,6 +23,7 @@ from otel_budget.launcher.screen import is_terminal
 from otel_budget.launcher.sidecars import OwnSidecar
 from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.environment import setting, short_name
+from otel_budget.sdk.run_name import ENV_PARENT
 from otel_budget.sdk.sidecar_client.address import CREDENTIALS, Credentials
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def of_run(order: Order, sidecar: Sidecar) -> dict[str, str]:
         ENV_SIDECAR: sidecar.url,
         ENV_SESSION: order.run,
         ENV_RUN: order.run,
+        # The first run of the program is the run itself; whatever else it begins is below it.
+        ENV_PARENT: order.run,
         HOOK_VARIABLE: f"{sidecar.url}/v1/hooks",
     }
     if isinstance(sidecar, OwnSidecar):

@@ -47,6 +47,8 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     if stated:
         merged["progress"] = newer.progress
     merged["labels"] = older.labels if newer.labels is None else newer.labels
+    if newer.labels is not None:  # both are said together, and no parent is said by its absence
+        merged["parent"] = newer.parent
     attributes = RunAttributes(**merged)  # type: ignore[arg-type] # each value is of its own field's type
     return newer if attributes == newer else attributes
 
@@ -75,7 +77,7 @@ def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
         and (newer.started_at is not None or older.started_at is None)
         and (newer.duration is not None or older.duration is None)
         and (newer.active is not None or older.active is None)
-        and (newer.labels is not None or older.labels is None)
+        and (newer.labels is not None or (older.labels is None and older.parent is None))
         and (newer.completion_threshold is not None or older.completion_threshold is None)
     )
 
@@ -109,6 +111,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         state=min(states, key=_liveliness),
         idle_after=_one_of(max, one.idle_after, other.idle_after),
         labels=min(one.labels, other.labels, key=labels_order),
+        parent=min(one.parent, other.parent, key=_parent_order),
     )
 
 
@@ -139,6 +142,11 @@ def _liveliness(state: str | None) -> tuple[int, str]:
 def labels_order(labels: Mapping[str, str] | None) -> tuple[bool, list[tuple[str, str]]]:
     """Put labels in one order, whatever order they come in; those that are not said are last."""
     return labels is None, sorted((labels or {}).items())
+
+
+def _parent_order(parent: str | None) -> tuple[bool, str]:
+    """Put parents in one order: of two that contradict each other, one that is named holds."""
+    return parent is None, parent or ""
 
 
 def _one_of(

@@ -7,7 +7,7 @@ alone, which is inconclusive from then on.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class FindingKind(StrEnum):
@@ -37,6 +37,23 @@ class FindingKind(StrEnum):
     """It counts in another group of a budget from now on, as its labels changed."""
     GROUPS_FULL = "groups_full"
     """A budget has no place for its group."""
+    OWN_DESCENDANT = "own_descendant"
+    """It names a parent that is below it, or itself; ignored."""
+    PARENT_UNKNOWN = "parent_unknown"
+    """It names a parent that nobody shows; ignored until somebody does."""
+    PARENT_OVER = "parent_over"
+    """It names a parent that was over before it began; ignored."""
+    FAMILY_DEEP = "family_deep"
+    """Too many runs are one below the other; its parent is ignored."""
+
+
+#: Why a parent that a run names does not hold for it.
+IGNORED_PARENTS: Final = (
+    FindingKind.OWN_DESCENDANT,
+    FindingKind.PARENT_UNKNOWN,
+    FindingKind.PARENT_OVER,
+    FindingKind.FAMILY_DEEP,
+)
 
 
 class Finding(NamedTuple):

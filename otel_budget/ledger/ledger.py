@@ -30,6 +30,7 @@ from otel_budget.ledger.competing_runs import (
     restarts_after,
 )
 from otel_budget.ledger.completeness import completed
+from otel_budget.ledger.families import Families
 from otel_budget.ledger.findings import FailedStep, FindingKind, RunFailure
 from otel_budget.ledger.flags import Flags
 from otel_budget.ledger.freshness import Absences
@@ -85,6 +86,7 @@ class Ledger:
         self._flags = Flags(self.findings, self.resets)
         self.books = Books(self.findings)
         """What was used of the budgets that runs share."""
+        self.families = Families(self.findings)
 
     @property
     def crowded(self) -> dict[str, int]:
@@ -119,6 +121,8 @@ class Ledger:
                 if whole and "" in trouble:
                     session, whole = self._completed(session)  # noqa: PLW2901
                 self._observe(session, reading, confirmed=whole)
+                if self.families.members or session.attributes.parent is not None:
+                    self.families.note(self.runs[session.session_id])
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 self._fail(session, reading, exc)
 
@@ -132,6 +136,7 @@ class Ledger:
                 continue
             try:
                 run.told(state, reading.read_at)
+                self.families.note(run)
                 self.targets.seen(run)
             except Exception as exc:  # noqa: BLE001 - as in apply
                 self.failures.append(RunFailure(session_id, FailedStep.ACCOUNT, exc))
@@ -147,6 +152,7 @@ class Ledger:
         if run is None:
             run = RunTotals(session.session_id, start, of.read_at)
             self.runs[session.session_id] = run
+            self.families.note(run)
         elif is_another(run, start):
             return
         run.shown_at = of.read_at
@@ -180,6 +186,8 @@ class Ledger:
         """Listen about each run only to targets that may speak for it. None: as it is."""
         if not self._owners.bind(bindings, self.runs):
             return
+        for session_id in self.families.in_order():
+            self.families.note(self.runs[session_id])
         for session_id in list(self._rivals):
             rivals = self._rivals[session_id].values()
             if any(self._owners.is_mixed(rival.run) for rival in rivals):
@@ -312,6 +320,7 @@ class Ledger:
         if successor.restarts.are_a_loop and not self.adds_restarts:
             self._flags.restarts(successor)
         self.runs[run.session_id] = successor
+        self.families.note(successor)
         rivals = self._rivals.setdefault(run.session_id, {})
         for start in (successor.started_at, *successor.also):
             rivals.pop(start, None)  # type: ignore[arg-type] # None is no key
@@ -349,6 +358,11 @@ class Ledger:
             self._replace(known, run)
             self.superseded.pop()
         self.runs[run.session_id] = run
+        self.families.note(run)
+
+    def settle_families(self, now: float) -> None:
+        """Bring who is below whom, and what they used together, up to date with the runs."""
+        self.families.settle(self.runs, now)
 
     def use_budgets(self, budgets: tuple[Budget, ...], now: float) -> None:
         """Take note which budgets runs share, before the step that they hold from."""
@@ -371,10 +385,13 @@ class Ledger:
             or run.overrides
             or (semconv.ACTIVE_DURATION in ceilings)
         )
-        return snapshot_of(
+        snapshot = snapshot_of(
             run, now, self.targets, self.absences, adds_restarts=self.adds_restarts,
             with_active=limited,
         )  # fmt: skip
+        if run.bequeathed or self.families.members:
+            return self.families.together(snapshot, run)
+        return snapshot
 
     def forget(
         self, now: float, forget_after: float, hold: float = math.inf, decided: float = 0.0
@@ -389,13 +406,16 @@ class Ledger:
         gone = []
         for run in self.runs.values():
             try:
-                if self._is_over(run, now, forget_after, keep, decided):
+                if self._is_over(run, now, forget_after, keep, decided) and not (
+                    self.families.members and self.families.keeps(run)
+                ):
                     gone.append(run)
             except Exception as exc:  # noqa: BLE001 - it is kept, and costs no other run
                 self.failures.append(RunFailure(run.session_id, FailedStep.FORGET, exc))
         for run in gone:
             self.books.leave(run)
             del self.runs[run.session_id]
+            self.families.forget(run)
             self._owners.mixed.discard(run.session_id)
         for session_id, rivals in list(self._rivals.items()):
             heard = [rival.run.confirmed_at for rival in rivals.values()]

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.observation import is_handed_over, plain_target
 from otel_budget.core.resources import COUNTED, ZERO, quantity_of
-from otel_budget.ledger.attributes import labels_order, strictest
+from otel_budget.ledger.attributes import strictest
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.process import Process, cannot_be
 
@@ -228,11 +228,12 @@ def said_together(processes: Iterable[Process]) -> RunAttributes:
     heard = list(processes)
     together = reduce(strictest, (process.attributes for process in heard))
     owned = [process for process in heard if process.attributes.labels is not None]
-    if all(process.attributes.labels == together.labels for process in owned):
+    whose = together.labels, together.parent
+    if all((i.attributes.labels, i.attributes.parent) == whose for i in owned):
         return together  # as it is with most runs
     newest = max(process.place for process in owned)
-    said = [process.attributes.labels for process in owned if process.place == newest]
-    return together._replace(labels=min(said, key=labels_order))
+    said = reduce(strictest, (i.attributes for i in owned if i.place == newest))
+    return together._replace(labels=said.labels, parent=said.parent)
 
 
 def carriers(run: Collection[Process]) -> tuple[list[Process], list[Process]]:

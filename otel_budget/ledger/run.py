@@ -101,6 +101,10 @@ class RunTotals(Freshness):
     """Per resource, what of its totals is in the books of shared budgets."""
     scope: RunScope | None = None
     """In which groups of budgets it counts; None: not found out yet."""
+    bequeathed: Mapping[str, Number] = MappingProxyType({})
+    """What runs below it used that are not known any more, or are below another one by now."""
+    disowned: Mapping[str, Number] = MappingProxyType({})
+    """What of it, and of those below it, is in what another run was left by it."""
 
     knows_active = False
     """True once it was said how long the run was active."""
@@ -423,6 +427,18 @@ class RunTotals(Freshness):
             self.revision += 1
         self.sum_up(at)
 
+    def bequeath(self, amounts: Mapping[str, Number]) -> None:
+        """Keep what a run below it used that is not below it any more."""
+        if amounts:
+            known = self.bequeathed
+            self.bequeathed = {**known, **{k: known.get(k, 0) + n for k, n in amounts.items()}}  # type: ignore[operator] # both are of one resource
+            self.revision += 1
+
+    def disown(self, amounts: Mapping[str, Number]) -> None:
+        """Take note of what of it was left to the run above it."""
+        self.disowned = dict(amounts)
+        self.revision += 1
+
     def told(self, state: str, now: float) -> None:
         """Take note of its state as a hook of its program tells it, or what started that.
 
@@ -481,5 +497,5 @@ class RunTotals(Freshness):
 #: them at once: it is asked twice for every sample.
 _lasting: Final = itemgetter(*map(RunAttributes._fields.index, (
     "limits", "thresholds", "completion_threshold", "progress", "state", "progress_tokens",
-    "progress_api_calls", "progress_cost", "progress_further", "labels",
+    "progress_api_calls", "progress_cost", "progress_further", "labels", "parent",
 )))  # fmt: skip

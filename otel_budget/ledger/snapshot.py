@@ -80,6 +80,8 @@ class RunSnapshot(NamedTuple):
     """True if its process has ended without a word: no more comes of it until another one does."""
     pace: CallPace = NO_PACE
     """How large its calls are, and how they grow. It goes on with the run: read it at once."""
+    descendants: int = 0
+    """How many known runs are below it, whose use is in ``used``."""
 
 
 def snapshot_of(

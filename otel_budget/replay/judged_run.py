@@ -101,6 +101,7 @@ class TracedRun(JudgedRun):
             state=semconv.RUNNING,
             optional_series=float(len(own)),
             labels=shared_labels(line.labels),
+            parent=line.parent,
         )
 
     @property

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from otel_budget.ledger.run import RunTotals
 
 #: Labels of ``session_info`` that are not a run's own.
-_NOT_ITS_OWN: Final = frozenset({"__name__", "job", "instance", semconv.SESSION_ID})
+_NOT_ITS_OWN: Final = frozenset(
+    {"__name__", "job", "instance", semconv.SESSION_ID, semconv.PARENT_SESSION_ID}
+)
 #: Characters of a session id.
 _ID_LONGEST: Final = 128
 
@@ -94,7 +96,10 @@ class TraceRecorder:
         began_at = min(run.began_at, run.confirmed_at)
         name = self._name(run.session_id, before, began_at)
         limits = self._limits(said)
-        self.starts.append(TraceLine(began_at, name, "", start=True, labels=own, limits=limits))
+        parent = said.parent
+        self.starts.append(
+            TraceLine(began_at, name, "", start=True, labels=own, limits=limits, parent=parent)
+        )
         written = _Written(name, weakref.ref(run), _limits_of(said), began_at)
         self._written[run.session_id] = written
         if semconv.ACTIVE_DURATION in said.limits:

@@ -29,7 +29,13 @@ from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.recorder import Recorder
 from otel_budget.sdk.run_context import RunContext
-from otel_budget.sdk.run_name import new_session_id
+from otel_budget.sdk.run_name import (
+    ENV_PARENT,
+    ENV_SIDECAR,
+    child_environment,
+    new_session_id,
+    parent_of,
+)
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
 
@@ -49,8 +55,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
-
 
 class ResourceMonitor:
     """Count what one run uses, tell it whether to go on, and keep its checkpoints."""
@@ -63,6 +67,7 @@ class ResourceMonitor:
         *,
         workflow: str | None = None,
         scope: Mapping[str, str] | None = None,
+        parent: ResourceMonitor | str | None = None,
         sidecar: str | None = None,
         on_sidecar_loss: Literal["local", "stop"] = "local",
         first_verdict_timeout: float | None = None,
@@ -78,6 +83,8 @@ class ResourceMonitor:
         is made up.
         project_root: where checkpoints go; need not exist; None means no checkpoints.
         workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
+        parent: the run that started this one, or its session id: its limits hold for both together.
+        By default ``OTEL_BUDGET_PARENT_SESSION_ID``, for child processes (``child_environment``).
         sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
         under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
         first_verdict_timeout: seconds (by default ``OTEL_BUDGET_FIRST_VERDICT_TIMEOUT``, else 90)
@@ -101,6 +108,9 @@ class ResourceMonitor:
             clock,
             labels=run_labels(workflow, scope),
             carried=_carried,
+            parent=parent_of(
+                name, parent.session_id if isinstance(parent, ResourceMonitor) else parent
+            ),
         )
         run = RunController(
             record,
@@ -140,6 +150,9 @@ class ResourceMonitor:
         """
         saved = resuming.found(session_id, project_root, checkpoint, completed=completed)
         labels = dict(saved.labels)
+        saved_parent = labels.pop(semconv.PARENT_SESSION_ID, None)
+        if not setting(ENV_PARENT):
+            options.setdefault("parent", saved_parent)
         options.setdefault("workflow", labels.pop(semconv.WORKFLOW, None))
         options.setdefault("scope", labels)
         chosen = saved.limits if limits is None else limits
@@ -448,6 +461,14 @@ class ResourceMonitor:
                 "run %r: its own limits have changed, but the sidecar still says stop (%s): "
                 "%s", self.session_id, verdict.reason, verdict.message,
             )  # fmt: skip
+
+    def child_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment for a process whose runs are this one's descendants.
+
+        For ``subprocess``: ``env=monitor.child_environment()``. base: by default that of this
+        process. Its runs get ids of their own, and the sidecar of this one.
+        """
+        return child_environment(self.session_id, self._run.sidecar, base)
 
     def __repr__(self) -> str:
         """Say which run it is, how it is and what it is limited to."""

@@ -56,6 +56,7 @@ class RunRecord(RunCounters):
         "is_judged",
         "labels",
         "limits",
+        "parent",
         "paused_at",
         "paused_seconds",
         "process_began_at",
@@ -75,13 +76,17 @@ class RunRecord(RunCounters):
         *,
         labels: Mapping[str, str],
         carried: ResourceUsage | None = None,
+        parent: str | None = None,
     ) -> None:
-        """Begin counting at zero. labels: workflow and scope. carried: use of a resumed run."""
+        """Begin counting at zero.
+
+        labels: workflow and scope. carried: use of a resumed run. parent: as in ``parent_of``.
+        """
         self.clock, self._monotonic, self._awake = clock, clock.monotonic, clock.awake
         # Milliseconds: what identifies a run must survive stores that keep some 15 digits.
         now = round(clock.time(), 3)
         super().__init__(session_id, carried or ResourceUsage(session_id, started_at=now))
-        self.labels = dict(labels)
+        self.labels, self.parent = dict(labels), parent
         self.calls = CallSamples()
         self.report: Report | None = None
         """The progress last reported; None before the first."""

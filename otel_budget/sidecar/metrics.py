@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from otel_budget import semconv
 from otel_budget.core.reasons import NO_DATA, Action, Reason
 from otel_budget.core.resources import RESOURCES
-from otel_budget.ledger.findings import FindingKind
+from otel_budget.ledger.findings import IGNORED_PARENTS, FindingKind
 from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs
@@ -239,6 +239,8 @@ class SidecarMetrics(Collector):
         yield _counter(semconv.GOING_ON, {(): self._flags[FindingKind.GOES_ON]})
         yield _counter(semconv.RESTART_LOOPS, {(): self._flags[FindingKind.RESTARTS]})
         yield _counter(semconv.ALTERNATING, {(): self._flags[FindingKind.ALTERNATING]})
+        ignored = {(str(kind),): self._flags[kind] for kind in IGNORED_PARENTS}
+        yield _counter(semconv.IGNORED_PARENTS, ignored)
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})

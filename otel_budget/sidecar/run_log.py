@@ -140,6 +140,34 @@ _FINDINGS: Final = {
         ),
         "runs find no place for their group in a budget",
     ),
+    FindingKind.OWN_DESCENDANT: (
+        (
+            "it names {said} as its parent, which is the run itself or one of its own descendants: "
+            "that is ignored. Name the run that started it"
+        ),
+        "runs name a parent that is their own descendant",
+    ),
+    FindingKind.PARENT_UNKNOWN: (
+        (
+            "it names {said} as its parent, and no target shows such a run: until one does, no "
+            "limit of a parent holds for it. See that the parent is read by this sidecar, too"
+        ),
+        "runs name a parent that is not known",
+    ),
+    FindingKind.PARENT_OVER: (
+        (
+            "it names {said} as its parent, which was over before it began: that is ignored. "
+            "Start descendants before the parent is closed"
+        ),
+        "runs name a parent that is over",
+    ),
+    FindingKind.FAMILY_DEEP: (
+        (
+            "it names {said} as its parent, and too many runs would be one below the other: that "
+            "is ignored, and no limit of those above holds for it"
+        ),
+        "runs are too deep below others",
+    ),
 }
 _SEEN: Final = "runs were seen for the first time"
 _ACTION: Final = "runs have a new action"

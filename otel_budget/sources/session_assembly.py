@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
-from otel_budget.core.owner_labels import NO_DETAILS, Details, owner_labels
+from otel_budget.core.owner_labels import NO_DETAILS, Details, owner_labels, parent_of
 from otel_budget.core.resources import COUNTERS, FURTHER, RESOURCES, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
@@ -124,6 +124,7 @@ class _RunSamples:
     """What was used of further resources when the run reported its progress."""
     state: str | None = None
     labels: Mapping[str, str] | None = None
+    parent: str | None = None
     newest: float | None = None
     """The newest time of its counters' samples; infinite if one bears none."""
     is_judged: bool = False
@@ -138,6 +139,7 @@ class _RunSamples:
             state=self.state,
             progress_further=dict[str, Any](self.further) or None,
             labels=self.labels,
+            parent=self.parent,
         )
         implausible = tuple(sorted(self.implausible))
         return RunObservation(
@@ -245,6 +247,13 @@ class _Assembly:
         found = owner_labels(sample.labels, self.owner_labels)
         if session.labels is None or sorted(found.items()) < sorted(session.labels.items()):
             session.labels = found  # the same one of several, in whatever order they come
+        try:
+            parent = parent_of(sample.labels)
+        except ValueError:
+            self.dropped[semconv.BAD_SESSION_ID] += 1
+            return
+        if parent is not None and (session.parent is None or parent < session.parent):
+            session.parent = parent
 
     def _count_duplicate(self, sample: Sample) -> None:
         session_id = sample.labels.get(semconv.SESSION_ID, "")

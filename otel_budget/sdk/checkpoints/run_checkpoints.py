@@ -128,7 +128,9 @@ class RunCheckpoints:
         return Checkpoint(
             usage=replace(usage, checkpoints=usage.checkpoints + 1, last_checkpoint_at=now),
             limits=record.limits,
-            labels=record.labels,
+            labels=record.labels
+            if record.parent is None
+            else {**record.labels, semconv.PARENT_SESSION_ID: record.parent},
             written_at=now,
             # One from before what was used since would not be known for it when it is read.
             progress=None if record.used_since_report else record.progress,

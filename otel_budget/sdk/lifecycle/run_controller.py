@@ -63,7 +63,7 @@ class RunController:
         on_verdict: Callable[[Verdict], None] | None,
     ) -> None:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
-        self.record = record
+        self.record, self.sidecar = record, sidecar
         self.checkpoints = RunCheckpoints(record, project_root, self._event)
         self.sink: RunSink | None = None
         """Where calls that spans report are counted; the recorder's."""

@@ -198,9 +198,16 @@ def _run_metrics(families: _Families, records: Sequence[RunRecord]) -> None:
         if value is not None:
             families.put(metric, sid, float(value))
     current = shown(records).state
-    families.put(semconv.SESSION_INFO, {**sid, **records[-1].labels}, 1.0)
+    families.put(semconv.SESSION_INFO, {**sid, **_whose(records[-1])}, 1.0)
     for state in semconv.SESSION_STATES:
         families.put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))
+
+
+def _whose(record: RunRecord) -> dict[str, str]:
+    """Return the labels that say whose a run is, and whose descendant."""
+    if record.parent is None:
+        return record.labels
+    return {**record.labels, semconv.PARENT_SESSION_ID: record.parent}
 
 
 def _progress(families: _Families, sid: dict[str, str], records: Sequence[RunRecord]) -> bool:

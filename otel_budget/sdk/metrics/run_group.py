@@ -57,8 +57,9 @@ def merged(records: Sequence[RunRecord]) -> RunRecord:
     """Return one closed record with the counts of several that are closed."""
     first = records[0]
     total = RunRecord(
-        first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried
-    )
+        first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried,
+        parent=first.parent,
+    )  # fmt: skip
     for record in records:
         total.take_in(record)
     total.started_at = min(record.started_at for record in records)

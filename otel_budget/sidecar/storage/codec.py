@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
@@ -35,6 +35,7 @@ from otel_budget.sidecar.storage.stored_values import (
     load_limits,
     load_moment,
     load_number,
+    load_parent,
     load_real,
 )
 
@@ -56,7 +57,15 @@ _PROCESS = (
 _RUN = "run"
 _ENDING = "ending"
 #: Facts that are no plain number.
-_NO_NUMBERS = ("carried_over", "limits", "thresholds", "state", "progress_further", "labels")
+_NO_NUMBERS = (
+    "carried_over",
+    "limits",
+    "thresholds",
+    "state",
+    "progress_further",
+    "labels",
+    "parent",
+)
 #: The facts of a row: all but the labels, which have a key of the run's own. An earlier version
 #: refuses a longer row, and does not look at a key that it does not know.
 _FACTS = RunAttributes._fields.index("labels")
@@ -97,6 +106,8 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "superseded": run.superseded,
         **({"also": run.also, "earlier": run.earlier} if run.also or run.earlier else {}),
         **({"floor": run.floor} if run.floor else {}),
+        **({"bequeathed": run.bequeathed} if run.bequeathed else {}),
+        **({"disowned": run.disowned} if run.disowned else {}),
         **({"first_at": _first_seen(run)} if len(run.processes) > 1 else {}),
         "unsure": run.unsure,
         "sampled_at": run.sampled_at,
@@ -108,6 +119,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "lag": run.lag.seconds,
         "facts": _dump_attributes(run.attributes),
         **({} if run.attributes.labels is None else {"labels": run.attributes.labels}),
+        **({} if run.attributes.parent is None else {"parent": run.attributes.parent}),
         "orders": [dump_override(o) for o in (run.overrides.stop, run.overrides.limits) if o],
         "incarnations": [
             _dump_process(key, process, run.attributes) for key, process in run.processes.items()
@@ -125,6 +137,8 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.also = tuple(map(load_real, data.get("also", ())))
     run.earlier = load_amounts(data.get("earlier", {}))
     run.floor = load_amounts(data.get("floor", {}))
+    run.bequeathed = load_amounts(data.get("bequeathed", {}))
+    run.disowned = load_amounts(data.get("disowned", {}))
     run.known_from = load_real(data.get("known_from", run.first_seen_at))
     number, since, used = data.get("restarts", NO_RESTARTS)
     run.restarts = Restarts(int(load_real(number)), load_real(since), load_amounts(used))
@@ -139,8 +153,8 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.resets = int(load_real(data["resets"]))
     run.gaps = tuple(map(load_real, data["gaps"]))
     run.lag = Lag(load_real(data.get("lag", 0.0)))
-    labels = load_labels(data.get("labels"))
-    run.attributes = _load_attributes(data["facts"], labels)
+    whose = _Whose(load_labels(data.get("labels")), load_parent(data.get("parent")))
+    run.attributes = _load_attributes(data["facts"], whose)
     run.overrides = reduce(
         Overrides.after, map(load_override, data.get("orders", ())), NO_OVERRIDES
     )
@@ -157,7 +171,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
             target_series = {
                 target: dict(zip(_SERIES, series, strict=True)) for target, *series in row["views"]
             }
-        run.processes[row["key"]] = _load_process(row, target_series, run.attributes, labels)
+        run.processes[row["key"]] = _load_process(row, target_series, run.attributes, whose)
     for key, target, first_at in data.get("first_at", ()):
         run.processes[key].target_series[target].first_at = load_real(first_at)
     run.find_alive()
@@ -263,14 +277,14 @@ def _load_process(
     row: dict[str, Any],
     target_series: dict[str, dict[str, Any]],
     attributes: RunAttributes,
-    labels: Mapping[str, str] | None,
+    whose: _Whose,
 ) -> Process:
-    """Return a process. attributes, labels: the run's; all its processes had its labels."""
+    """Return a process. attributes, whose: the run's; all its processes are taken to be of it."""
     process = Process(load_moment(row["started_at"]))
     process.run_started_at = load_moment(row.get(_RUN))
     process.carried_over = load_amounts(row["carried_over"])
     facts = row["facts"]
-    process.attributes = attributes if facts is None else _load_attributes(facts, labels)
+    process.attributes = attributes if facts is None else _load_attributes(facts, whose)
     process.attributes_at = load_moment(row["facts_at"])
     process.began_at = load_moment(row["began_at"])
     process.timed, process.unsure = bool(row["timed"]), load_calls(row["unsure"])
@@ -332,10 +346,17 @@ def _dump_attributes(attributes: RunAttributes) -> tuple[object, ...]:
     return row
 
 
-def _load_attributes(data: Any, labels: Mapping[str, str] | None) -> RunAttributes:
+class _Whose(NamedTuple):
+    """What a run says of whose it is: in keys of its own, beside its facts."""
+
+    labels: Mapping[str, str] | None
+    parent: str | None
+
+
+def _load_attributes(data: Any, whose: _Whose) -> RunAttributes:
     attributes = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
-    if attributes.labels is not None:
-        raise TypeError("a row of facts has no labels")
+    if attributes.labels is not None or attributes.parent is not None:
+        raise TypeError("a row of facts has no labels, and no parent")
     for name, value in zip(RunAttributes._fields, attributes, strict=True):
         if name not in _NO_NUMBERS:
             load_moment(value)
@@ -348,7 +369,8 @@ def _load_attributes(data: Any, labels: Mapping[str, str] | None) -> RunAttribut
         progress_further=None
         if attributes.progress_further is None
         else {key: load_real(value) for key, value in attributes.progress_further.items()},
-        labels=labels,
+        labels=whose.labels,
+        parent=whose.parent,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from otel_budget.core import validation
 from otel_budget.core.observation import shared_labels
 from otel_budget.core.resources import quantity_of
 
@@ -68,6 +69,11 @@ def load_labels(values: Any) -> Mapping[str, str] | None:
     if not all(isinstance(text, str) for item in values.items() for text in item):
         raise TypeError("labels are text")
     return shared_labels(values)
+
+
+def load_parent(value: Any) -> str | None:
+    """Return the session id of a run's parent."""
+    return None if value is None else validation.session_id(value)
 
 
 def load_calls(values: Mapping[str, Any]) -> dict[str, int]:

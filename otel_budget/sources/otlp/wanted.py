@@ -31,7 +31,12 @@ THRESHOLD_ATTRIBUTES: Final = {
     f"otel_budget.{row.threshold_key}": row for row in RESOURCES.values()
 }
 #: Labels of our own series that always matter.
-_OWN_LABELS: Final = frozenset({semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.UNIT})
+_OWN_LABELS: Final = frozenset(
+    {
+        semconv.SESSION_ID, semconv.PARENT_SESSION_ID, semconv.RESOURCE, semconv.STATE,
+        semconv.UNIT,
+    }
+)  # fmt: skip
 
 
 class Wanted:

@@ -36,6 +36,7 @@ def test_what_is_final_stops_a_run() -> None:
         "limit_exceeded",
         "unpriced_calls",
         "unknown_usage",
+        "parent_stopped",
     ]
 
 

