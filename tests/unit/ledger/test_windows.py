@@ -1,18 +1,59 @@
-"""Windows of budgets: that they tile time, in every zone there is."""
+"""Windows of budgets: every case of tests/cases/windows.yaml, and that they tile time."""
 
 import datetime as dt
 import zoneinfo
 from functools import cache
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_budget.config import windows
 from otel_budget.core.budget import Window, WindowKind, WindowSpan
+from otel_budget.files.yaml_file import YamlFile
 from otel_budget.ledger.windows import span_after, span_at, span_before
+from tests.support.case_files import FOLDER
 
 UNITS = ("hour", "day", "week", "month", "quarter", "year")
 #: 1970 to 2100.
 MOMENTS = st.floats(0, 4_102_444_800, allow_nan=False)
+
+_DATA: Any = YamlFile.read(FOLDER / "windows.yaml").data
+CASES: list[dict[str, Any]] = _DATA["cases"]
+KEYS = {"note", "window", "at", "opened_at", "start", "end", "then"}
+
+
+def instant(text: str) -> float:
+    """Return a time with its offset as Unix time."""
+    moment = dt.datetime.fromisoformat(text)
+    assert moment.tzinfo is not None, f"{text} has no offset"
+    return moment.timestamp()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["note"])
+def test_a_window_begins_and_ends_where_the_case_says(case: dict[str, Any]) -> None:
+    """To the instant, and with the offset that its zone has then."""
+    assert case.keys() - {"opened_at", "then"} == KEYS - {"opened_at", "then"}
+    assert case.keys() <= KEYS
+    window = windows.window(case["window"])
+
+    def local(at: float) -> str:
+        return dt.datetime.fromtimestamp(at, window.tz).isoformat()
+
+    opened_at = instant(case["opened_at"]) if "opened_at" in case else None
+    span = span_at(window, instant(case["at"]), opened_at)
+    assert local(span.start) == case["start"]
+    if case["end"] is None:
+        assert (span.end, span.resets_at) == (float("inf"), None)
+        return
+    assert local(span.end) == case["end"]
+    for end in case.get("then", ()):
+        following = span_after(window, span)
+        assert following is not None
+        assert (following.start, local(following.end)) == (span.end, end)
+        assert span_before(window, following) == span
+        span = following
 
 
 @cache
