@@ -7,7 +7,6 @@ resource that it limits. A window of each run by itself has no group: its use is
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +18,11 @@ from otel_budget.core.verdict import LimitStatus
 from otel_budget.sidecar.metric_families import add_number, counter, gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import GaugeMetricFamily, Metric
 
-    from otel_budget.core.verdict import BudgetResource, BudgetState, Verdict
+    from otel_budget.core.verdict import BudgetResource, Verdict
     from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 
 #: What a limit's origin begins with whose rest has no bound: a run's id, a group's labels.
@@ -94,26 +93,6 @@ class BudgetFamilies:
         add_number(self._utilization, labels, one.ratio)
         add_number(self._top_up, labels, one.top_up or None)
         add_number(self._carried, labels, one.carried or None)
-
-
-def exhaustion_seconds(
-    state: BudgetState, rates: Mapping[str, float], now: float
-) -> dict[str, float]:
-    """Return in how many seconds each resource of a group is used up as it is spent of late.
-
-    Without those that are not being spent, or last until the reset. rates: a second, by resource.
-    now: Unix time.
-    """
-    resets_at = state.window.resets_at
-    left = math.inf if resets_at is None else resets_at - now
-    found = {}
-    for resource, one in state.resources.items():
-        rate = rates.get(resource, 0.0)
-        if rate > 0:
-            seconds = float(one.remaining) / rate
-            if seconds < left:
-                found[resource] = seconds
-    return found
 
 
 def bound_runs(verdicts: Iterable[Verdict], budgets: Iterable[str]) -> Iterator[GaugeMetricFamily]:

@@ -4,7 +4,7 @@ there are groups."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from otel_budget.core.verdict import (
     ResourceState,
     Verdict,
 )
-from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs, exhaustion_seconds
+from otel_budget.sidecar.budget_metrics import BudgetFamilies, bound_runs
 from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 
 if TYPE_CHECKING:
@@ -168,29 +168,6 @@ def test_a_budget_for_all_has_a_group_without_a_name() -> None:
     alone = Budget("all", MONTH, {semconv.TOKENS: 5})
     stands = BudgetState("all", {}, Mode.ENFORCE, WindowSpan(0.0), {}, alone.origin(()))
     assert stands.group_text == ""
-
-
-@pytest.mark.parametrize(
-    ("rates", "want"),
-    [
-        ({"tokens": 8.0}, {"tokens": 100.0}),
-        ({"tokens": 1.0}, {}),  # 800 s at a time when 300 s are left
-        ({"tokens": 0.0}, {}),
-        ({}, {}),
-    ],
-)
-def test_it_runs_out_at_the_rate_of_late_unless_it_is_reset_before(
-    rates: Mapping[str, float], want: Mapping[str, float]
-) -> None:
-    assert exhaustion_seconds(state(), rates, now=600.0) == want
-
-
-def test_what_is_used_up_has_run_out() -> None:
-    """And what is never reset runs out however long it takes."""
-    over = state(tokens=resource(1200))
-    assert exhaustion_seconds(over, {"tokens": 1.0}, now=600.0) == {"tokens": 0.0}
-    forever = state(span=WindowSpan(0.0), tokens=resource(200))
-    assert exhaustion_seconds(forever, {"tokens": 0.001}, now=600.0) == {"tokens": 800_000.0}
 
 
 def verdict(
