@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otel_budget.core import validation
 from otel_budget.doctor import (
     agent_page,
+    budgets,
     coding_agents,
     prometheus,
     receiver,
@@ -57,6 +58,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         yield from receiver.look_at(pushed_to, before)
         yield from receiver.try_push(plan, pushed_to)
     yield from coding_agents.look_at(asker, pushed_to)
+    yield from budgets.look_at(asker, before)
     run_pages = arguments.metrics or _run_there(arguments)
     # Who is pushed to need not scrape anybody; a page of a run is tried where it is asked for.
     tries_run = arguments.serve or arguments.register or not (run_pages or pushed_to)

@@ -16,6 +16,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import OTLP
 from otel_budget.logs.once import MOST_LINES, Lines, OncePerSubject
 from otel_budget.logs.text import one_line, some
+from otel_budget.sidecar.budget_log import BudgetLog
 from otel_budget.sidecar.run_log import RunLog
 from otel_budget.sidecar.suggestion_log import SuggestionLog
 
@@ -64,7 +65,7 @@ class EventLog:
         self._lag = 0.0
         """Seconds by which samples arrive late, as it was logged last."""
         self._crowded = OncePerSubject(logger, "targets show more runs than they may")
-        self._suggestions = SuggestionLog(clock)
+        self._suggestions, self._budgets = SuggestionLog(clock), BudgetLog(clock)
         self._some_wait = False
         """Whether new runs waited for the next reading."""
 
@@ -115,6 +116,7 @@ class EventLog:
         }
         self._crowded.note(crowded, logging.ERROR)
         self._suggestions.log(result.suggestions)
+        self._budgets.log(result.budgets, len(result.verdicts))
         self._runs.log_result(result)
 
     def log_override(
