@@ -24,7 +24,7 @@ from otel_budget.sdk.clock import SYSTEM_CLOCK, Clock
 from otel_budget.sdk.engagement import first_verdict_seconds
 from otel_budget.sdk.lifecycle import forked_run
 from otel_budget.sdk.lifecycle.run_controller import RunController
-from otel_budget.sdk.metrics.label_cap import run_labels
+from otel_budget.sdk.metrics.label_cap import ENV_SCOPE, run_labels
 from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.recorder import Recorder
@@ -82,7 +82,9 @@ class ResourceMonitor:
         session_id: by default ``OTEL_BUDGET_SESSION_ID`` for the first run of the process, else one
         is made up.
         project_root: where checkpoints go; need not exist; None means no checkpoints.
-        workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
+        workflow, scope (``team``, ``project``, ``user``, ``agent``, and labels of your own that a
+        sidecar's ``scope_labels`` name): whom the use is counted for. What is not in ``scope`` is
+        taken from ``OTEL_BUDGET_SCOPE``, such as ``team=a,user=ann``.
         parent: the run that started this one, or its session id: its limits hold for both together.
         By default ``OTEL_BUDGET_PARENT_SESSION_ID``, for child processes (``child_environment``).
         sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
@@ -106,7 +108,7 @@ class ResourceMonitor:
             validation.session_id(name),
             limits or ResourceLimits(),
             clock,
-            labels=run_labels(workflow, scope),
+            labels=run_labels(workflow, scope, setting(ENV_SCOPE) or ""),
             carried=_carried,
             parent=parent_of(
                 name, parent.session_id if isinstance(parent, ResourceMonitor) else parent

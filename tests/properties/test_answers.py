@@ -11,11 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.owner_labels import Details
 from otel_budget.core.resources import COUNTERS
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError
 from otel_budget.sources.prometheus_vector import ANSWERS, MARK, SAMPLED, Found, Run, take_apart
-from otel_budget.sources.session_assembly import NEEDED
+from otel_budget.sources.session_assembly import needed
+
+#: All that can be read of a run.
+DETAILS = Details(("tenant",), token_kinds=True)
 
 Row = tuple[tuple[tuple[str, str], ...], str]
 """Labels and value."""
@@ -26,13 +30,16 @@ places = st.sampled_from([
     (("instance", "h:2"), ("job", "agents")),
     (("instance", "h:1"), ("job", "agents"), ("replica", "x")),
     (("instance", "h:1"), ("job", "agents"), ("replica", "y")),
+    (("instance", "h:2"), ("job", "agents"), ("tenant", "t"), ("exported_team", "x")),
     (("instance", "h:1"), ("job", "agents"), ("quoted", 'a"},{"metric":{')),
 ])  # fmt: skip
 names = st.sampled_from([
-    *COUNTERS, *COUNTERS, semconv.INCARNATION_START.name, *NEEDED,
+    *COUNTERS, *COUNTERS, semconv.INCARNATION_START.name, *needed(DETAILS),
+    semconv.SESSION_INFO.name,
 ])  # fmt: skip
 further = st.sampled_from([
     (), (), ((semconv.RESOURCE, "tokens"),), (("model", "m"),), ((semconv.STATE, "running"),),
+    (("token_type", "input"),),
     ((SAMPLED, "x"),), ((ANSWERS, "1"),),
 ])  # fmt: skip
 marked = st.sampled_from([(), (), (), ((SAMPLED, "x"),), ((ANSWERS, "1"),)])
@@ -77,7 +84,7 @@ def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
 def test_answer_after_answer_it_is_what_each_answer_says(
     answers: list[list[Row]], together: int
 ) -> None:
-    quick = PrometheusAnswer(None)
+    quick = PrometheusAnswer(None, details=DETAILS)
     with patch("otel_budget.sources.incremental.line_diff._MOST_TOGETHER", together):
         for number, rows in enumerate(answers):
             unique = dict(rows)  # a server gives no series twice
@@ -92,7 +99,7 @@ def test_a_value_that_none_can_have_is_no_reason_to_read_all_of_the_others(value
     run = ((semconv.SESSION_ID, "a"), *place)
     named = [(("__name__", name), *run) for name in COUNTERS]
     up = (("__name__", "up"), (ANSWERS, "1"), *place)
-    quick = PrometheusAnswer(None)
+    quick = PrometheusAnswer(None, details=DETAILS)
     with patch(
         "otel_budget.sources.incremental.prometheus_answer.take_apart", side_effect=AssertionError
     ):
@@ -118,8 +125,8 @@ def by_change(quick: PrometheusAnswer, body: bytes) -> object:
 
 
 def alone(body: bytes) -> object:
-    answer, _ = take_apart(body, None)
-    fresh = PrometheusAnswer(None)
+    answer, _ = take_apart(body, None, details=DETAILS)
+    fresh = PrometheusAnswer(None, details=DETAILS)
     fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
     fresh.update(body)
     attributes = facts_of(

@@ -6,8 +6,11 @@ over, and everyone's budget with it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
@@ -23,6 +26,21 @@ MAX_LENGTH = 128
 #: model in the sums of a process. Past that the rest of a combination counts as ``other``: the caps
 #: of single labels multiply.
 MAX_PAIRS, MAX_PAIRS_IN_ALL, MAX_OWNERS = 400, 40_000, 1_000
+
+#: Labels of a scope besides the usual ones: they are on a run's info alone, not in any sums.
+MAX_FURTHER = 16
+#: Holds the scope of runs that name none, or less: for processes that somebody else starts.
+ENV_SCOPE = "OTEL_BUDGET_SCOPE"
+_KEY: Final = re.compile(r"(?!__|exported_)[A-Za-z_][A-Za-z0-9_]{0,62}")
+#: Labels that say something else, or that a server gives to all series of a target.
+_NO_SCOPE: Final = frozenset((
+    semconv.SESSION_ID, "parent_session_id", semconv.WORKFLOW, semconv.RESOURCE, semconv.UNIT,
+    semconv.STATE, semconv.SERVICE_INSTANCE_ID, "job", "instance",
+))  # fmt: skip
+_KEYS: Final = (
+    f"the keys {', '.join(semconv.SCOPE_LABELS)}, or names of your own of letters, digits and _ "
+    "(a sidecar reads those that are in its scope_labels)"
+)
 
 #: Runs fold under separate locks, into one counter.
 _folding = ProcessLock()
@@ -68,18 +86,39 @@ class LabelCap:
             )  # fmt: skip
 
 
-def run_labels(workflow: str | None, scope: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the labels that say what a run is and whose; those not given are absent."""
-    keys = "the keys " + ", ".join(semconv.SCOPE_LABELS)
+def run_labels(
+    workflow: str | None, scope: Mapping[str, str] | None, usual: str = ""
+) -> dict[str, str]:
+    """Return the labels that say what a run is and whose; those not given are absent.
+
+    usual: of a scope's labels, those that hold where ``scope`` has no other, as ``team=a,user=ann``
+    (``ENV_SCOPE``).
+
+    Raises InvalidValueError.
+    """
     if scope is not None and not isinstance(scope, Mapping):
-        raise InvalidValueError("scope", scope, f"a mapping with {keys}")
+        raise InvalidValueError("scope", scope, f"a mapping with {_KEYS}")
     labels = {}
     if workflow is not None:
         labels[semconv.WORKFLOW] = _text("workflow", workflow)
-    for key, value in (scope or {}).items():
-        if key not in semconv.SCOPE_LABELS:
-            raise InvalidValueError("scope", key, keys)
+    given = {**_usual_scope(usual), **(scope or {})}
+    for key, value in given.items():
+        if not isinstance(key, str) or _KEY.fullmatch(key) is None or key in _NO_SCOPE:
+            raise InvalidValueError("scope", key, _KEYS)
         labels[key] = _text(f"scope[{key!r}]", value)
+    further = [key for key in given if key not in semconv.SCOPE_LABELS]
+    if len(further) > MAX_FURTHER:
+        raise InvalidValueError("scope", further, f"at most {MAX_FURTHER} labels of your own")
+    return labels
+
+
+def _usual_scope(text: str) -> dict[str, str]:
+    """Return the labels of a text such as ``team=a,user=ann``; values may be percent-encoded."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    labels = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
+    for key, value in labels.items():
+        if not value:
+            raise InvalidValueError(ENV_SCOPE, key, "labels such as team=a,user=ann")
     return labels
 
 

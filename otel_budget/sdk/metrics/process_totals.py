@@ -19,6 +19,7 @@ from opentelemetry.metrics import Observation
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.core.owner_labels import OWNER_LABELS
 from otel_budget.core.resources import FURTHER
 from otel_budget.sdk.metrics.label_cap import MAX_OWNERS, LabelCap
 from otel_budget.sdk.phase_counters import plus
@@ -131,7 +132,10 @@ class ProcessUsage:
 
     def _sum(self, record: RunRecord, into: Sums) -> None:
         admit = self._cap.admit
-        own = tuple((label, admit(label, value)) for label, value in record.labels.items())
+        labels = record.labels.items()
+        own = tuple(
+            (label, admit(label, value)) for label, value in labels if label in OWNER_LABELS
+        )
         with record.lock:
             record.settle()
             for (_, model), counters in list(record.counters_by_phase.items()):

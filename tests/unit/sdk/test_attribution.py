@@ -159,3 +159,34 @@ def test_a_long_name_is_cut_and_half_a_surrogate_pair_replaced(make: Make) -> No
     models = {model for _, model in monitor._record.counters_by_phase}
     assert models == {"unspecified", "m" * MAX_LENGTH, "?x"}
     assert monitor._record.labels == {"workflow": "w?", "team": "t" * MAX_LENGTH}
+
+
+def test_labels_of_ones_own_are_shown_with_the_run(make: Make) -> None:
+    """A sidecar reads those that its scope_labels name."""
+    monitor = make(workflow="w", scope={"tenant": "acme", "team": "a"})
+    assert monitor._record.labels == {"workflow": "w", "tenant": "acme", "team": "a"}
+
+
+def test_a_process_may_be_given_a_scope_for_its_runs(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts it knows whose it is; what the program itself says counts before it."""
+    monkeypatch.setenv("OTEL_BUDGET_SCOPE", " team=a, tenant=Acme%2C%20Inc,user=ann")
+    assert make()._record.labels == {"team": "a", "tenant": "Acme, Inc", "user": "ann"}
+    assert make(scope={"user": "bob"})._record.labels == {
+        "team": "a", "tenant": "Acme, Inc", "user": "bob",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["team", "team=", "=x", "session_id=x", "my-label=x"])
+def test_a_scope_that_cannot_be_is_refused_with_what_is_wrong(
+    make: Make, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("OTEL_BUDGET_SCOPE", text)
+    with pytest.raises(InvalidValueError, match=r"scope|OTEL_BUDGET_SCOPE"):
+        make()
+
+
+def test_more_labels_than_a_scope_may_have_are_refused(make: Make) -> None:
+    with pytest.raises(InvalidValueError, match="at most 16"):
+        make(scope={f"label_{number}": "x" for number in range(17)})

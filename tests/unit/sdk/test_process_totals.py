@@ -144,3 +144,13 @@ def test_labels_past_their_cap_fold_and_lose_nothing(backend: Backend, make: Mak
     for monitor in monitors:
         backend.usage.retire(monitor._record)
     assert backend.points(semconv.USAGE_TOKENS) == before
+
+
+def test_labels_of_ones_own_are_in_no_sums(backend: Backend, make: Make) -> None:
+    """They may have any number of values, and the sums of a process stay as they are."""
+    for number in range(3):
+        monitor = backend.add(make(scope={"team": "t", "tenant": f"t{number}"}))
+        monitor.record_operation(10, model="m")
+    assert backend.points(semconv.USAGE_TOKENS) == {
+        (("model", "m"), ("team", "t"), ("token_type", "unspecified")): 30,
+    }
