@@ -29,13 +29,12 @@ from otel_budget.sources.scrape_target import ScrapeTarget
 from otel_budget.sources.several import SeveralSources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from otel_budget.config.ceilings import CeilingsConfig
     from otel_budget.config.otlp import OtlpConfig
     from otel_budget.config.schema import SidecarConfig, StorageConfig
     from otel_budget.config.sources import ScrapeConfig, SourceConfig, TargetConfig
-    from otel_budget.core.budget import Budget
     from otel_budget.core.quantities import Number
     from otel_budget.presets.model import Preset
     from otel_budget.sidecar.storage.base import Restored, Storage
@@ -61,9 +60,8 @@ def are_read_alike(one: SidecarConfig, other: SidecarConfig) -> bool:
 
 def details_of(config: SidecarConfig) -> Details:
     """Return what of runs is read: what the configuration makes use of."""
-    budgets: Sequence[Budget] = getattr(config, "budgets", ())
-    scope_labels: Sequence[str] = getattr(config, "scope_labels", ())
-    return Details(tuple(scope_labels), token_kinds=any(budget.weights for budget in budgets))
+    weighed = any(budget.weights for budget in config.shared_budgets)
+    return Details(config.scope_labels, token_kinds=weighed)
 
 
 def make_source(

@@ -34,7 +34,7 @@ ENV_SCOPE = "OTEL_BUDGET_SCOPE"
 _KEY: Final = re.compile(r"(?!__|exported_)[A-Za-z_][A-Za-z0-9_]{0,62}")
 #: Labels that say something else, or that a server gives to all series of a target.
 _NO_SCOPE: Final = frozenset((
-    semconv.SESSION_ID, "parent_session_id", semconv.WORKFLOW, semconv.RESOURCE, semconv.UNIT,
+    semconv.SESSION_ID, semconv.PARENT_SESSION_ID, semconv.WORKFLOW, semconv.RESOURCE, semconv.UNIT,
     semconv.STATE, semconv.SERVICE_INSTANCE_ID, "job", "instance",
 ))  # fmt: skip
 _KEYS: Final = (

@@ -15,10 +15,10 @@ CLAUDE = shipped()["claude_code"]
 WEIGHED = Details(("organization", "department"), token_kinds=True)
 
 
-def claude(kind: str = "input", value: float = 100.0, **labels: str) -> Sample:
+def claude(kind: str = "input", **labels: str) -> Sample:
     """Return one series of Claude Code."""
     name = "claude_code_token_usage_total"
-    return Sample(name, {"type": kind, "session_id": "s", **labels}, value)
+    return Sample(name, {"type": kind, "session_id": "s", **labels}, 100.0)
 
 
 def run_of(*samples: Sample, details: Details = WEIGHED) -> ForeignRun:
@@ -29,16 +29,18 @@ def run_of(*samples: Sample, details: Details = WEIGHED) -> ForeignRun:
 
 def test_a_preset_says_which_label_of_its_program_is_which() -> None:
     labels = {"user_email": "ann@example.com", "user_id": "0f", "organization_id": "org-1"}
-    assert run_of(claude(**labels)).labels == {
+    assert run_of(claude("input", **labels)).labels == {
         "user": "ann@example.com", "organization": "org-1",
     }  # fmt: skip
-    assert run_of(claude(**labels), details=Details()).labels == {"user": "ann@example.com"}
+    assert run_of(claude("input", **labels), details=Details()).labels == {
+        "user": "ann@example.com"
+    }
 
 
 def test_a_label_of_that_very_name_counts_before_the_programs_own() -> None:
     """OTEL_RESOURCE_ATTRIBUTES=user=build,department=x of whoever starts it is on every series."""
     labels = {"user": "build", "user_email": "ann@example.com", "department": "x"}
-    assert run_of(claude(**labels)).labels == {"user": "build", "department": "x"}
+    assert run_of(claude("input", **labels)).labels == {"user": "build", "department": "x"}
 
 
 def test_a_program_that_says_nothing_of_it_leaves_it_unknown() -> None:
@@ -73,7 +75,7 @@ def test_a_value_that_cannot_say_it_is_left_out(value: str) -> None:
 
 def test_disjoint_types_are_kinds_with_their_wholes() -> None:
     kinds = {"input": 10.0, "cacheRead": 70.0, "cacheCreation": 20.0, "output": 5.0}
-    run = run_of(*(claude(kind, value) for kind, value in kinds.items()))
+    run = run_of(*(claude(kind)._replace(value=value) for kind, value in kinds.items()))
     found: dict[str, object] = {}
     for (counter, _), value in run.counters.items():
         found[counter] = found.get(counter, 0) + value  # type: ignore[operator] # counts

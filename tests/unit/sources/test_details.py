@@ -113,8 +113,8 @@ def test_a_label_that_a_prometheus_gives_to_a_target_says_whose_its_runs_are() -
 
 def test_a_prometheus_is_asked_for_kinds_only_where_they_are_weighed() -> None:
     for query in (whole_query, history_selector):
-        assert "phase_token" not in query((), None)  # type: ignore[operator] # both take these
-        assert "phase_token" in query((), None, details=ALL)  # type: ignore[operator] # as above
+        assert "phase_token" not in query((), None)
+        assert "phase_token" in query((), None, details=ALL)
     claude = shipped()["claude_code"]
     assert whole_query((), claude) == whole_query((), claude, details=ALL)
 

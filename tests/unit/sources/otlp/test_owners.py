@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from otel_budget import semconv
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.owner_labels import Details
 from otel_budget.core.token_kinds import KIND_COUNTERS
@@ -114,7 +113,7 @@ def test_our_own_series_are_pushed_with_their_labels_and_kinds() -> None:
     own = metrics(
         counter("otel_budget_tokens_total", point(110.0, session_id="r")),
         counter("otel_budget_phase_tokens_total",
-                point(100.0, session_id="r", phase="p", **{semconv.TOKEN_TYPE: "input"})),
+                point(100.0, session_id="r", phase="p", token_type="input")),  # noqa: S106 - a label
         counter("otel_budget_phase_token_details_total",
                 point(60.0, session_id="r", phase="p", model="m", detail="cache_read")),
     )  # fmt: skip
