@@ -6,11 +6,12 @@ say is in whole tokens, rounded up, so that no use is lost. Money is exact.
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.budget import WHOLE_WEIGHT
+from otel_budget.core.token_kinds import WHOLE_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class GroupUse(NamedTuple):
     """What a group used of a budget in its present window."""
 
     used: Mapping[str, Number]
-    """Per counted resource, whether or not it is limited; absent is unknown."""
+    """Per counted resource, whether or not it is limited; absent where no use of it was noticed."""
     span: WindowSpan
     """Of FIRST_USE without an open window infinite on both sides."""
     carried: Mapping[str, Number]
@@ -76,11 +77,13 @@ class StoredBook(NamedTuple):
 
     name: str
     key: str
-    """``Budget.books_key``."""
+    """Digest of ``Budget.books_key``."""
     per: tuple[str, ...]
     counted_from: float
     ended_at: float | None = None
     """When the budget was taken out of the configuration; None while it is in force."""
+    ahead: float = 0.0
+    """Seconds by which the system's clock is ahead of the one that its times are of."""
 
 
 class StoredCell(NamedTuple):
@@ -103,6 +106,20 @@ class StoredCells(NamedTuple):
     group: Group
     chunk: str
     cells: tuple[StoredCell, ...]
+    key: str
+    """As of the book that they are of; and so is ``counted_from``."""
+    counted_from: float
+
+
+class LostUse(NamedTuple):
+    """A group of which part of what it used could not be read."""
+
+    budget: str
+    group: Group
+    used: Mapping[str, Number] = NO_AMOUNTS
+    """What it had used at least in the present window, as of ``at``, in whole tokens; as far as
+    that is known from elsewhere."""
+    at: float | None = None
 
 
 class StoredBooks(NamedTuple):
@@ -110,8 +127,7 @@ class StoredBooks(NamedTuple):
 
     books: tuple[StoredBook, ...] = ()
     cells: tuple[StoredCells, ...] = ()
-    damaged: tuple[tuple[str, Group], ...] = ()
-    """Groups of which cells could not be read."""
+    lost: tuple[LostUse, ...] = ()
 
 
 class BookChanges(NamedTuple):
@@ -132,6 +148,12 @@ class BookChanges(NamedTuple):
 
 
 NO_BOOK_CHANGES: Final = BookChanges()
+NO_BOOKS: Final = StoredBooks()
+
+
+def digest_of(books_key: str) -> str:
+    """Return a short name of what books depend on."""
+    return hashlib.blake2b(books_key.encode(), digest_size=12).hexdigest()
 
 
 def add(to: dict[str, Number], increase: Mapping[str, Number]) -> None:
@@ -148,6 +170,15 @@ def added(one: Mapping[str, Number], other: Mapping[str, Number]) -> dict[str, N
     return both
 
 
+def shortfall(known: Mapping[str, Number], least: Mapping[str, Number]) -> dict[str, Number]:
+    """Return by how much known amounts are below those that they are at least."""
+    return {
+        resource: amount if resource not in known else amount - known[resource]  # type: ignore[operator] # all are of one resource
+        for resource, amount in least.items()
+        if resource not in known or amount > known[resource]
+    }
+
+
 def take_off(of: dict[str, Number], amounts: Mapping[str, Number]) -> None:
     """Subtract amounts that were added before."""
     for resource, less in amounts.items():
@@ -160,6 +191,22 @@ def whole(amounts: Mapping[str, Number]) -> dict[str, Number]:
     if tokens is None:
         return dict(amounts)
     return {**amounts, semconv.TOKENS: -(-int(tokens) // WHOLE_WEIGHT)}
+
+
+def weighed(
+    tokens: int, before: Mapping[str, int], after: Mapping[str, int], weights: Mapping[str, int]
+) -> int:
+    """Return what so many more tokens count, in thousandths.
+
+    before, after: how many there were of each kind; what is of none counts whole. Should more of
+    the kinds have come than tokens, as they were learnt late, those that weigh most count.
+    """
+    row = [(weights.get(kind, WHOLE_WEIGHT), n - before.get(kind, 0)) for kind, n in after.items()]
+    total, left = 0, tokens
+    for weight, more in sorted(row, reverse=True):
+        counted = min(max(0, more), left)
+        total, left = total + counted * weight, left - counted
+    return total + left * WHOLE_WEIGHT
 
 
 def carried_from(

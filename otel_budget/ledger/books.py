@@ -19,7 +19,8 @@ import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.budget import WHOLE_WEIGHT, WindowKind
+from otel_budget.core.budget import WindowKind
+from otel_budget.core.token_kinds import WHOLE_WEIGHT
 from otel_budget.ledger.book_values import (
     BookChanges,
     ClosedWindow,
@@ -30,6 +31,8 @@ from otel_budget.ledger.book_values import (
     StoredCell,
     StoredCells,
     add,
+    digest_of,
+    weighed,
 )
 from otel_budget.ledger.budget_book import BudgetBook
 from otel_budget.ledger.findings import Finding, FindingKind
@@ -40,9 +43,11 @@ if TYPE_CHECKING:
 
     from otel_budget.core.budget import Budget, BudgetKey, Group
     from otel_budget.core.quantities import Number
+    from otel_budget.ledger.book_values import LostUse
     from otel_budget.ledger.run import RunTotals
 
 _NO_LABELS: Final[Mapping[str, str]] = {}
+_NO_KINDS: Final[Mapping[str, int]] = {}
 #: Combinations of labels of which it is kept in which groups they are, at most.
 _KNOWN_MOST: Final = 20_000
 #: Books of budgets that were taken out, at most.
@@ -77,7 +82,11 @@ class Books:
         self._loose: list[ClosedWindow] = []
         self._cells: list[StoredCells] = []
         """What is not on disk of budgets that ended while this did not run."""
-        self._damaged: set[BudgetKey] = set()
+        self._lost: list[LostUse] = []
+        self._clock_set = 0.0
+        self._ahead = 0.0
+        self._weighs = False
+        """True if a budget weighs kinds of tokens."""
         self._generation = 0
         self._revisions = itertools.count(1)
         self._known: dict[int, tuple[Mapping[str, str], tuple[BudgetKey, ...]]] = {}
@@ -144,10 +153,13 @@ class Books:
         """
         if budgets is self.budgets:
             return
-        known = list(runs)
-        if not self.is_open:
-            for run in (*known, *rivals):
+        known, weighed = list(runs), self._weighs
+        self._weighs = any(budget.weights for budget in budgets)
+        for run in (*known, *rivals):
+            if not self.is_open:
                 self.begin_at_present(run)
+            elif self._weighs and not weighed:
+                run.booked_kinds = run.token_kinds()
         self._take_over({b.name: b for b in budgets if b.window.kind is not WindowKind.RUN}, now)
         self.budgets = budgets
         self._count_again(known)
@@ -186,6 +198,8 @@ class Books:
     def begin_at_present(self, run: RunTotals) -> None:
         """Count a run from what it has used up to now."""
         run.booked, run.scope = run.totals(), None
+        if self._weighs:
+            run.booked_kinds = run.token_kinds()
 
     def take(self, run: RunTotals, at: float) -> None:
         """Book what a run used since it was booked last. at: when its sample was taken."""
@@ -199,11 +213,17 @@ class Books:
         plain, tokens = increase, increase.get(semconv.TOKENS)
         if tokens is not None:
             plain = {**increase, semconv.TOKENS: int(tokens) * WHOLE_WEIGHT}
+        kinds, run.booked_kinds = run.booked_kinds, run.token_kinds() if self._weighs else _NO_KINDS
         for name, group in self.keys_of(run):
             book = self._books.get(name)
             if book is None:
                 continue
-            book.take(group, plain, at)
+            weights = book.budget.weights
+            if weights and tokens is not None:
+                counted = weighed(int(tokens), kinds, run.booked_kinds, weights)
+                book.take(group, {**increase, semconv.TOKENS: counted}, at)
+            else:
+                book.take(group, plain, at)
 
     def leave(self, run: RunTotals) -> None:
         """Take note that a run is not in the ledger any more."""
@@ -307,7 +327,7 @@ class Books:
         """End the book of a budget that is not there any more; it may come back."""
         book = self._books.pop(name)
         book.close_all()
-        header = book.header(now)
+        header = book.header(now, self._ahead)
         self._ended[name] = _Ended(header, tuple(book.all_cells()))
         self._headers[name] = header
         self._closings.append(book)
@@ -330,17 +350,17 @@ class Books:
         self._headers.pop(budget.name, None)
         if ended is None:
             return None
-        if ended.header.key != budget.books_key:
+        if ended.header.key != digest_of(budget.books_key):
             self._gone.add(budget.name)
+            self._closed(ended.header, ended.cells)
             return None
         book = BudgetBook(budget, ended.header.counted_from, self._revisions)
         book.advance(now)
-        book.restore(ended.cells)
+        book.restore(ended.cells, ended.header.ahead - self._ahead + self._clock_set)
         book.advance(now)
-        for name, group in list(self._damaged):
-            if name == budget.name:
-                book.lost(group)
-                self._damaged.discard((name, group))
+        for lost in [each for each in self._lost if each.budget == budget.name]:
+            book.lost(lost)
+            self._lost.remove(lost)
         return book
 
     def _end_unwanted(self, now: float) -> None:
@@ -349,6 +369,7 @@ class Books:
             if ended.header.ended_at is None:
                 header = ended.header._replace(ended_at=now)
                 self._ended[name] = _Ended(header, self._closed(header, ended.cells))
+                self._cells += self._ended[name].cells
                 self._headers[name] = header
         oldest = sorted(self._ended, key=lambda name: self._ended[name].header.ended_at or now)
         too_many = len(oldest) - _ENDED_MOST
@@ -362,7 +383,10 @@ class Books:
     def _closed(
         self, header: StoredBook, stored: tuple[StoredCells, ...]
     ) -> tuple[StoredCells, ...]:
-        """Return stored cells of a budget that ended while nobody looked, all in the history."""
+        """Put stored cells of a budget that ended while nobody looked into the history.
+
+        Returns them so marked.
+        """
         used: dict[Group, list[StoredCell]] = {}
         for each in stored:
             used.setdefault(each.group, []).extend(c for c in each.cells if not c.closed)
@@ -379,23 +403,41 @@ class Books:
                     any(cell.at_least for cell in cells),
                 )
             )  # fmt: skip
-        closed = tuple(
+        return tuple(
             each._replace(cells=tuple(cell._replace(closed=True) for cell in each.cells))
             for each in stored
         )
-        self._cells += closed
-        return closed
 
     # The storage.
 
-    def restore(self, stored: StoredBooks) -> None:
-        """Take in what was stored, before it is known which budgets there are."""
+    def restore(self, stored: StoredBooks, clock_set: float = 0.0) -> None:
+        """Take in what was stored, before it is known which budgets there are.
+
+        clock_set: seconds by which the system's clock was set since.
+        """
+        headers = {header.name: header for header in stored.books}
         cells: dict[str, list[StoredCells]] = {}
         for each in stored.cells:
             cells.setdefault(each.budget, []).append(each)
-        for header in stored.books:
-            self._ended[header.name] = _Ended(header, tuple(cells.get(header.name, ())))
-        self._damaged.update(stored.damaged)
+            if each.budget not in headers:  # its row was lost
+                per = ("",) * len(each.group or ())
+                lost = StoredBook(each.budget, each.key, per, each.counted_from)
+                headers[each.budget] = lost
+        for name, header in headers.items():
+            own = tuple(each for each in cells.get(name, ()) if each.key == header.key)
+            self._ended[name] = _Ended(header, own)
+        self._lost += stored.lost
+        self._clock_set = clock_set
+
+    def note_wall_clock(self, ahead: float) -> None:
+        """Take note by how many seconds the system's clock is ahead of that of the steps.
+
+        By that a next process begins.
+        """
+        if ahead != self._ahead:
+            self._ahead = ahead
+            for book in self._books.values():
+                book.header_is_stored = False
 
     def unstored(self) -> BookChanges:
         """Return what is to be written."""
@@ -406,7 +448,7 @@ class Books:
             closings += closed
         for name, book in self._books.items():
             if not book.header_is_stored:
-                headers[name] = book.header()
+                headers[name] = book.header(None, self._ahead)
         gone = tuple(sorted(self._gone))
         return BookChanges(tuple(headers.values()), gone, tuple(cells), tuple(closings))
 

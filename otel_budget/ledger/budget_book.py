@@ -15,7 +15,9 @@ import heapq
 import math
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.core.budget import WindowKind, WindowSpan
+from otel_budget.core.token_kinds import WHOLE_WEIGHT
 from otel_budget.ledger.book_values import (
     NO_AMOUNTS,
     ClosedWindow,
@@ -25,6 +27,8 @@ from otel_budget.ledger.book_values import (
     StoredCells,
     add,
     carried_from,
+    digest_of,
+    shortfall,
     take_off,
     whole,
 )
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.budget import Budget, Group
     from otel_budget.core.quantities import Number
+    from otel_budget.ledger.book_values import LostUse
 
 #: Seconds of a bucket; a window has at least so many, and at most so many of a longer one.
 _BUCKET, _BUCKETS_LEAST, _BUCKETS_MOST = 60.0, 60, 1440
@@ -109,6 +114,7 @@ class BudgetBook:
         self.granted: Mapping[Group, Mapping[str, Number]] = {}
         """By group, what top-ups in force grant."""
         self.header_is_stored = False
+        self._key = digest_of(budget.books_key)
         self._kind = budget.window.kind
         self._rolls = self._kind is WindowKind.ROLLING
         self._width = _bucket_of(budget.window.seconds) if self._rolls else 0.0
@@ -400,10 +406,10 @@ class BudgetBook:
             for cell in book.cells.values():
                 self._end(group, cell)
 
-    def header(self, ended_at: float | None = None) -> StoredBook:
-        """Return the book without its cells."""
+    def header(self, ended_at: float | None = None, ahead: float = 0.0) -> StoredBook:
+        """Return the book without its cells. ahead: as in StoredBook."""
         budget = self.budget
-        return StoredBook(budget.name, budget.books_key, budget.per, self.counted_from, ended_at)
+        return StoredBook(budget.name, self._key, budget.per, self.counted_from, ended_at, ahead)
 
     def unstored(self) -> tuple[list[StoredCells], list[ClosedWindow]]:
         """Return the cells, and what is to be added to the history, that are not on disk."""
@@ -435,24 +441,33 @@ class BudgetBook:
 
     def _stored_cells(self, group: Group, chunk: str) -> StoredCells:
         book = self.groups.get(group)
-        if book is None:
-            return StoredCells(self.budget.name, group, chunk, ())
         if self._rolls:
             first = int(chunk) * _CHUNK
             starts = [(first + n) * self._width for n in range(_CHUNK)]
         else:
             starts = [float(chunk)]
-        cells = [book.cells[start].stored() for start in starts if start in book.cells]
-        return StoredCells(self.budget.name, group, chunk, tuple(cells))
+        known = {} if book is None else book.cells
+        cells = tuple([known[start].stored() for start in starts if start in known])
+        return StoredCells(self.budget.name, group, chunk, cells, self._key, self.counted_from)
 
-    def restore(self, stored: Iterable[StoredCells]) -> None:
-        """Take in cells as they were stored."""
-        for _, group, _, cells in stored:
+    def restore(self, stored: Iterable[StoredCells], moved: float = 0.0) -> None:
+        """Take in cells as they were stored.
+
+        moved: seconds by which the present clock is ahead of theirs. Windows of the calendar stay
+        where they are: which of their use was on which side of a boundary is not known.
+        """
+        for each in stored:
+            group = each.group
             book = self.groups.setdefault(group, GroupBook())
-            for each in cells:
-                cell = Cell.of(each)
-                book.cells[cell.start] = cell
-                self._expect(group, cell)
+            for one in each.cells:
+                cell = self._moved(Cell.of(one), moved) if moved else Cell.of(one)
+                if moved:
+                    self._unstored |= {(group, each.chunk), (group, self._chunk(cell))}
+                if cell.start in book.cells:
+                    add(book.cells[cell.start].used, cell.used)
+                else:
+                    book.cells[cell.start] = cell
+                    self._expect(group, cell)
                 if self._rolls:
                     add(book.total, cell.used)
                 elif self._is_present(cell) and (
@@ -464,18 +479,32 @@ class BudgetBook:
             for group, book in list(self.groups.items()):
                 self._turn(group, book)
 
+    def _moved(self, cell: Cell, seconds: float) -> Cell:
+        """Return a cell on another clock; a bucket not earlier than it was."""
+        if self._rolls:
+            cell.start = math.ceil((cell.start + seconds) / self._width) * self._width
+            cell.end = cell.start + self._width
+        elif self._kind is WindowKind.FIRST_USE:
+            cell.start, cell.end = cell.start + seconds, cell.end + seconds
+        return cell
+
     def _is_present(self, cell: Cell) -> bool:
         """Tell whether a window is the present one; of FIRST_USE also one that lies ahead."""
         begun = self._kind is WindowKind.FIRST_USE or cell.start <= self._now
         return begun and self._now < cell.end
 
-    def lost(self, group: Group) -> None:
-        """Take note that part of what a group used could not be read."""
+    def lost(self, lost: LostUse) -> None:
+        """Take note that part of what a group used could not be read, and what is known of it."""
+        group, at = lost.group, self._now if lost.at is None else min(lost.at, self._now)
         book = self.open(group)
-        if self._kind is WindowKind.FIRST_USE and book.present is None:
-            cell = self._first_use_cell(group, book, self._now)
-        else:
-            cell = book.present or self._cell_for(group, book, self._now)
+        known = whole(book.total if self._rolls else book.present.used if book.present else {})
+        more: dict[str, Number] = {
+            resource: int(used) * WHOLE_WEIGHT if resource == semconv.TOKENS else used
+            for resource, used in shortfall(known, lost.used).items()
+        }
+        if more:
+            self.take(group, more, at)
+        cell = book.present or self._cell_for(group, book, self._now)
         if cell is not None:
             cell.at_least = True
             self._touch(group, book, cell)

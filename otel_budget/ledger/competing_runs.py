@@ -156,6 +156,10 @@ def join(run: RunTotals, other: RunTotals) -> None:
     for name, calls in other.unsure.items():
         run.unsure[name] = run.unsure.get(name, 0) + calls
     run.booked = added(run.booked, other.booked)
+    run.booked_kinds = {
+        kind: run.booked_kinds.get(kind, 0) + other.booked_kinds.get(kind, 0)
+        for kind in {*run.booked_kinds, *other.booked_kinds}
+    }
     run.resets += other.resets
     run.first_seen_at = min(run.first_seen_at, other.first_seen_at)
     run.known_from = min(run.known_from, other.known_from)

@@ -99,6 +99,8 @@ class RunTotals(Freshness):
 
     booked: Mapping[str, Number] = MappingProxyType({})
     """Per resource, what of its totals is in the books of shared budgets."""
+    booked_kinds: Mapping[str, int] = MappingProxyType({})
+    """The same per kind of tokens, where a budget weighs them."""
     scope: RunScope | None = None
     """In which groups of budgets it counts; None: not found out yet."""
     bequeathed: Mapping[str, Number] = MappingProxyType({})

@@ -10,7 +10,9 @@ from otel_budget.sidecar.storage.base import NO_STATS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_budget.core.budget import Group
     from otel_budget.core.override import Override
+    from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.run import RunTotals
     from otel_budget.sidecar.storage.base import Changes, StorageStats
 
@@ -44,6 +46,10 @@ class KeptRuns:
 
     def overrides(self, session_id: str, started_at: float | None, most: int) -> list[Override]:  # noqa: ARG002 - as Storage has it
         """Return nothing: nobody orders anything in a replay."""
+        return []
+
+    def closed_windows(self, budget: str, group: Group, most: int) -> list[ClosedWindow]:  # noqa: ARG002 - as Storage has it
+        """Return nothing: what a replay shows of windows it has from its steps."""
         return []
 
     def stats(self) -> StorageStats:

@@ -93,6 +93,7 @@ class Evaluator:
         for run in restored.runs:
             self._ledger.adopt(run, now)
             self._disk.note(run)
+        self._ledger.books.restore(restored.books, restored.clock_set)
 
     def set_follower_check(self, is_followed: Callable[[str], bool]) -> None:
         """Have runs that vanished be evaluated while a client follows them.
@@ -143,6 +144,7 @@ class Evaluator:
         evaluated = self._evaluate(rules, now, every=every)
         self._suggested.take(evaluated, self._ledger.runs, rules, now)
         self._disk.note_wall_clock(ahead)
+        self._ledger.books.note_wall_clock(self._disk.ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
         self._rules, self._is_behind = base, False
         return self._publish(evaluated, changes, rest)
@@ -428,9 +430,13 @@ class Evaluator:
         if self._disk.renew():
             self._alone = None
             self._suggested.all_unstored()
+            self._ledger.books.all_unstored()
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
-        ends = self._suggested.unstored
-        self._disk.write(sequence, self._fresh(), live, verdicts, override, ends=ends)
+        ends, books = self._suggested.unstored, self._ledger.books
+        self._disk.write(
+            sequence, self._fresh(), live, verdicts, override, ends=ends, books=books.unstored()
+        )
+        books.stored()
         self._suggested.stored(all_judged=self._alone is None)
         self._sequence = sequence

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.book_values import BookChanges
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.suggester import PastRun, RunKey
     from otel_budget.sidecar.storage.base import Storage
@@ -128,12 +129,13 @@ class StoredRuns:
         override: tuple[RunTotals, Override] | None,
         *,
         ends: tuple[Sequence[PastRun], Sequence[RunKey]],
+        books: BookChanges,
     ) -> None:
         """Store live runs, those that leave, verdicts, an order and ends, as one change.
 
         fresh: runs that are not on disk as they are. live: session ids in the ledger. ends: how
-        runs ended, and of which that is not needed any more. Raises whatever the storage does;
-        nothing is stored then.
+        runs ended, and of which that is not needed any more. books: what changed in those of
+        shared budgets. Raises whatever the storage does; nothing is stored then.
         """
         gone = [
             run
@@ -141,7 +143,15 @@ class StoredRuns:
             if self._marks.get(run.session_id) != StoredMark.of(run, archived=True)
         ]
         self._storage.commit(
-            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, override, *ends)
+            Changes(
+                sequence,
+                self._by_wall(fresh),
+                self._by_wall(gone),
+                verdicts,
+                override,
+                *ends,
+                books=books,
+            )
         )
         for run in self.leaving:
             if run.session_id not in live:

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_budget.errors import OtelBudgetError
+from otel_budget.ledger.book_values import NO_BOOK_CHANGES, NO_BOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otel_budget.core.audit import AuditEntry
+    from otel_budget.core.budget import Group
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.book_values import BookChanges, ClosedWindow, StoredBooks
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.suggester import PastRun, RunKey
 
@@ -50,6 +53,10 @@ class Restored:
     """The last one given out; 0 before the first."""
     past_runs: tuple[PastRun, ...] = ()
     """How runs ended, from which limits are suggested."""
+    books: StoredBooks = NO_BOOKS
+    """What was used of budgets that runs share."""
+    clock_set: float = 0.0
+    """Seconds by which the system's clock was set since it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +78,13 @@ class Changes:
     """Runs of which that is not needed any more."""
     audit: Sequence[AuditEntry] = dataclasses.field(default=())
     """What happened, each with its number."""
+    books: BookChanges = NO_BOOK_CHANGES
+    """What changed in the books of budgets that runs share."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
         runs = self.runs or self.archived or self.verdicts or self.override
-        return bool(runs or self.past_runs or self.dropped or self.audit)
+        return bool(runs or self.past_runs or self.dropped or self.audit or self.books)
 
 
 class StorageStats(NamedTuple):
@@ -114,6 +123,13 @@ class Storage(Protocol):
         """Return what operators ordered for a run, the newest first. Raises StorageError.
 
         most: how many to return at most; -1 for all.
+        """
+
+    def closed_windows(self, budget: str, group: Group, most: int) -> list[ClosedWindow]:
+        """Return the windows of a budget's group that are over, the newest first.
+
+        group: None for that of all that found no place. most: how many to return at most; -1 for
+        all. Raises StorageError.
         """
 
     def stats(self) -> StorageStats:

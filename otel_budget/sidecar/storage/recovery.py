@@ -13,14 +13,16 @@ from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES, Overrides
 from otel_budget.core.resources import COUNTED
+from otel_budget.ledger.book_values import LostUse
 from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from otel_budget.core.budget import BudgetKey, Group
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import BudgetState, Verdict
 
 #: It is not known how many calls there were of which nothing is known: some.
 _SOME = {"unpriced_calls": 1, "unknown_usage_calls": 1}
@@ -83,6 +85,24 @@ def raised(runs: Iterable[RunTotals], verdicts: Iterable[Verdict]) -> list[RunTo
             run.forget_sums()
             behind.append(run)
     return behind
+
+
+def lost_use(key: BudgetKey, verdicts: Iterable[Verdict]) -> LostUse:
+    """Return what a group of a budget used at least, by what was said of it in verdicts."""
+    name, group = key
+    found = LostUse(name, group)
+    for verdict in verdicts:
+        for state in verdict.budgets:
+            if state.name != name or _group_of(state) != group:
+                continue
+            if found.at is None or verdict.evaluated_at >= found.at:
+                used = {resource: one.used for resource, one in state.resources.items()}
+                found = LostUse(name, group, used, verdict.evaluated_at)
+    return found
+
+
+def _group_of(state: BudgetState) -> Group:
+    return None if state.origin.endswith("{other}") else tuple(state.group.values())
 
 
 def _began_at(started_at: float | None, now: float, verdict: Verdict | None) -> float:

@@ -78,6 +78,27 @@ CREATE TABLE IF NOT EXISTS past_run (
     PRIMARY KEY (session_id, started_at)
 )
 """
+#: The books of shared budgets. Made when there are any.
+BOOKS = """
+CREATE TABLE IF NOT EXISTS budget_book (name TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS budget_cells (
+    budget TEXT NOT NULL,
+    group_key TEXT NOT NULL,  -- as JSON
+    chunk TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (budget, group_key, chunk)
+);
+CREATE TABLE IF NOT EXISTS budget_window (
+    budget TEXT NOT NULL,
+    group_key TEXT NOT NULL,
+    start REAL NOT NULL,  -- Unix time, as the next two
+    counted_from REAL NOT NULL,
+    ended_at REAL NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (budget, group_key, start, counted_from)
+);
+CREATE INDEX IF NOT EXISTS windows_by_end ON budget_window (ended_at)
+"""
 #: Rows that could not be read, out of the way of what is written later. Made when there are any.
 UNREADABLE = """
 CREATE TABLE IF NOT EXISTS unreadable (
@@ -106,8 +127,8 @@ def check_version(connection: Connection, path: str) -> None:
         name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
     }
     if not tables:
-        _execute(connection, _SCHEMA + _ACTIONS)
-        _execute(connection, TABLES)
+        execute(connection, _SCHEMA + _ACTIONS)
+        execute(connection, TABLES)
         rows = [*VERSIONS.items(), ("sequence", "0")]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         return
@@ -123,14 +144,14 @@ def check_version(connection: Connection, path: str) -> None:
         if found[key] != ours:
             problem = f"has {key} {found[key]}, this version of otel-budget reads {ours}"
             raise UnusableStorageError(path, problem, f"upgrade otel-budget, or {ELSEWHERE}")
-    _execute(connection, TABLES)
+    execute(connection, TABLES)
 
 
 def _migrated(connection: Connection, key: str, version: str) -> str:
     """Bring what a key stands for up to date, as far as that is known; return its version then."""
     begun = version
     while (key, version) in _MIGRATIONS and version != VERSIONS[key]:
-        _execute(connection, _MIGRATIONS[key, version])
+        execute(connection, _MIGRATIONS[key, version])
         version = str(int(version) + 1)
     if version != begun:
         connection.execute("UPDATE meta SET value = ? WHERE key = ?", (version, key))
@@ -138,7 +159,7 @@ def _migrated(connection: Connection, key: str, version: str) -> str:
     return version
 
 
-def _execute(connection: Connection, script: str) -> None:
+def execute(connection: Connection, script: str) -> None:
     """Run statements one by one: executescript would end the transaction."""
     for statement in script.split(";\n"):
         connection.execute(statement)

@@ -12,12 +12,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import sqlite3
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from otel_budget.ledger.book_values import StoredBooks
 from otel_budget.logs.text import one_line, some
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
 from otel_budget.sidecar.storage.base import (
@@ -27,8 +29,9 @@ from otel_budget.sidecar.storage.base import (
     UnusableStorageError,
 )
 from otel_budget.sidecar.storage.records import Key, override_of, past_run_of, run_of, verdict_of
-from otel_budget.sidecar.storage.recovery import raised, recovered
+from otel_budget.sidecar.storage.recovery import lost_use, raised, recovered
 from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
+from otel_budget.sidecar.storage.sqlite.book_tables import BookTables
 from otel_budget.sidecar.storage.sqlite.file import (
     OpenFile,
     advice,
@@ -52,9 +55,11 @@ from otel_budget.sidecar.storage.sqlite.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from otel_budget.core.budget import Group
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.suggester import PastRun
     from otel_budget.sidecar.storage.base import Changes
@@ -87,6 +92,7 @@ class SqliteStorage:
         self._last = LastCommit(file.path)
         self._renewals = 0
         self._writer = Writer(self._rows, self._archive)
+        self._books = BookTables(self._rows)
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -100,6 +106,7 @@ class SqliteStorage:
             self._file, whole, damaged = renewed(self._file)
             self._rows.db = self._file.connection
             self._archive.recount()
+            self._books.recount()
             self._renewals += 1
             if not whole:
                 self._writer.live.clear()
@@ -123,7 +130,13 @@ class SqliteStorage:
             ),
             sequence=self._state.sequence,
             past_runs=self._past_runs(),
+            books=self._stored_books(verdicts),
         )
+
+    def _stored_books(self, verdicts: Sequence[Verdict]) -> StoredBooks:
+        read = self._books.load()
+        lost = tuple(lost_use(key, verdicts) for key in dict.fromkeys(read.damaged))
+        return StoredBooks(tuple(read.books), tuple(read.cells), lost)
 
     def _past_runs(self) -> tuple[PastRun, ...]:
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'past_run'").fetchone():
@@ -131,11 +144,14 @@ class SqliteStorage:
         read = self._rows.readable("past_run", "", placed(past_run_of))
         return tuple(read.found + read.misplaced)
 
-    def mind_clock(self, runs: Sequence[RunTotals]) -> None:
-        """Put live runs, and their orders, on a clock that was set since they were stored."""
+    def mind_clock(self, runs: Sequence[RunTotals]) -> float:
+        """Put live runs, and their orders, on a clock that was set since they were stored.
+
+        Return by how many seconds it was.
+        """
         ahead = self._state.clock_was_set(self._time(), self._boot())
         if abs(ahead) < CLOCK_SET:
-            return
+            return 0.0
         for run in runs:
             move(run, ahead)
         with self._db:
@@ -147,6 +163,7 @@ class SqliteStorage:
             "the system's clock was set since the storage was written last, by %+.0f s: durations "
             "of runs and times of overrides were moved by as much", ahead,
         )  # fmt: skip
+        return ahead
 
     def _mind_last(self, state: State) -> State:
         """Return the state, with a sequence behind all that were given out."""
@@ -271,11 +288,13 @@ class SqliteStorage:
             written = self._writer.runs(changes.runs, state.commit)
             self._writer.verdicts(changes.verdicts)
             self._writer.past_runs(changes.past_runs, changes.dropped)
+            self._books.write(changes.books, state.commit)
             if changes.override is not None:
                 run, override = changes.override
                 self._writer.override(Key.of(run.session_id, run.started_at), override)
             write_state(self._db, state)
             self._archive.tidy(state.age.now)
+            self._books.tidy(state.age.now)
             self._db.execute("COMMIT")
         except BaseException as exc:
             if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
@@ -283,6 +302,7 @@ class SqliteStorage:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._archive.recount()
+            self._books.recount()
             raise
         self._state = state
         self._last.note(state.commit, state.sequence)
@@ -291,6 +311,11 @@ class SqliteStorage:
         self._writer.live.update(written)
         if self._archive.is_behind:
             self._file.shrink()
+
+    def closed_windows(self, budget: str, group: Group, most: int) -> list[ClosedWindow]:
+        """Return windows of a budget's group that are over, the newest first; see ``Storage``."""
+        with _as_storage_errors():
+            return self._books.closed_windows(budget, group, most)
 
     def stats(self) -> StorageStats:
         """Return how the storage is."""
@@ -343,7 +368,7 @@ def open_sqlite(
     store.take_over(found, live=True)
     restored = store.load()
     store.raise_to_verdicts(restored)
-    store.mind_clock(restored.runs)
+    restored = dataclasses.replace(restored, clock_set=store.mind_clock(restored.runs))
     logger.error(
         "storage %s is damaged (%s) and was set aside as %s. %d runs could be read from it (%d of "
         "them archived) and %d overrides; what other runs used before is unknown until they are "
@@ -368,7 +393,7 @@ def _opened(
             restored = store.load()
             if taken_back:
                 store.raise_to_verdicts(restored)
-        store.mind_clock(restored.runs)
+        restored = dataclasses.replace(restored, clock_set=store.mind_clock(restored.runs))
     except BaseException:
         storage.close()
         raise
