@@ -120,9 +120,9 @@ class Families:
         ):
             self._changed.add(run.session_id)
 
-    def settle(self, runs: Mapping[str, RunTotals], now: float) -> None:
-        """Bring links and sums up to date with the runs of the ledger. Yields nothing new twice."""
-        if not self._changed and not self._loose:
+    def settle(self, runs: Mapping[str, RunTotals]) -> None:
+        """Bring links and sums up to date with those runs of the ledger that were noted."""
+        if not self._changed:
             return
         waiting, self._changed = sorted(self._changed, reverse=True), set()
         again: set[str] = set()
@@ -144,7 +144,6 @@ class Families:
             self._try_link(self.members[session_id])
         for run in taken:
             self._note_report(run)
-        self._say_unknown(now)
 
     def ancestors(self, session_id: str) -> tuple[RunTotals, ...]:
         """Return the runs above one, the nearest first."""
@@ -152,6 +151,10 @@ class Families:
         if member is None or member.parent is None:
             return ()
         return tuple(above.run for above in member.above() if above.run is not None)
+
+    def labels_above(self, run: RunTotals) -> tuple[Mapping[str, str], ...]:
+        """Return what the runs above a run say of whose they are, the nearest first."""
+        return tuple(above.attributes.labels or {} for above in self.ancestors(run.session_id))
 
     def descendants(self, session_id: str) -> Iterator[str]:
         """Yield the session ids of those below a run, parents before their children."""
@@ -358,7 +361,8 @@ class Families:
         self._in_order = None
 
     # --- what is said ------------------------------------------------------------------------
-    def _say_unknown(self, now: float) -> None:
+    def say_unknown(self, now: float) -> None:
+        """Say of which runs the parent has not been seen for a while. Call it at every step."""
         for session_id in sorted(self._loose):
             member = self.members[session_id]
             parent = self.members.get(member.claimed or "")

@@ -87,6 +87,7 @@ class Ledger:
         self.books = Books(self.findings)
         """What was used of the budgets that runs share."""
         self.families = Families(self.findings)
+        self.books.inherited = self.families.labels_above
 
     @property
     def crowded(self) -> dict[str, int]:
@@ -121,8 +122,6 @@ class Ledger:
                 if whole and "" in trouble:
                     session, whole = self._completed(session)  # noqa: PLW2901
                 self._observe(session, reading, confirmed=whole)
-                if self.families.members or session.attributes.parent is not None:
-                    self.families.note(self.runs[session.session_id])
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 self._fail(session, reading, exc)
 
@@ -237,6 +236,8 @@ class Ledger:
         self._note_pushed(run, reading, of)
         self.targets.seen(run)
         seen = run.observe(reading, confirmed=confirmed, read_at=of.read_at)
+        if run.attributes.parent is not None or self.families.members:
+            self._relate(run)  # before it is booked: it may count where its parent does
         if self.books.is_open:
             self.books.take(run, reading.sampled_at)
         if run.failing:
@@ -313,14 +314,14 @@ class Ledger:
         """Let a run that is over go; it is watched for a while, in case it is not."""
         self.superseded.append(run)
         self.books.leave(run)
-        if self.books.is_open:
-            self.books.take(successor, successor.confirmed_at)
         successor.follow(run)
         successor.restarts = restarts_after(run, successor, any_length=self.adds_restarts)
         if successor.restarts.are_a_loop and not self.adds_restarts:
             self._flags.restarts(successor)
         self.runs[run.session_id] = successor
-        self.families.note(successor)
+        self._relate(successor)
+        if self.books.is_open:
+            self.books.take(successor, successor.confirmed_at)
         rivals = self._rivals.setdefault(run.session_id, {})
         for start in (successor.started_at, *successor.also):
             rivals.pop(start, None)  # type: ignore[arg-type] # None is no key
@@ -362,7 +363,12 @@ class Ledger:
 
     def settle_families(self, now: float) -> None:
         """Bring who is below whom, and what they used together, up to date with the runs."""
-        self.families.settle(self.runs, now)
+        self.families.settle(self.runs)
+        self.families.say_unknown(now)
+
+    def _relate(self, run: RunTotals) -> None:
+        self.families.note(run)
+        self.families.settle(self.runs)
 
     def use_budgets(self, budgets: tuple[Budget, ...], now: float) -> None:
         """Take note which budgets runs share, before the step that they hold from."""

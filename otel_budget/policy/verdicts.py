@@ -38,6 +38,7 @@ from otel_budget.policy.decision_table import (
     decide_without_data,
     strictest,
 )
+from otel_budget.policy.families import NOTHING_ABOVE, STOPPED_ABOVE, Above
 from otel_budget.policy.format import minutes
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import Foretold
@@ -136,17 +137,23 @@ def verdict_from_usage(
 
 
 def verdict_from_snapshot(
-    snapshot: RunSnapshot, rules: Rules, now: float, budgets: Pools = NO_POOLS
+    snapshot: RunSnapshot,
+    rules: Rules,
+    now: float,
+    budgets: Pools = NO_POOLS,
+    above: Above = NOTHING_ABOVE,
 ) -> Verdict:
     """Return the sidecar's verdict on a run.
 
-    now: as in the balance, Unix time. budgets: those that it shares, as they stand now.
+    now: as in the balance, Unix time. budgets: those that it shares, as they stand now. above: what
+    holds because of the runs that it is a descendant of.
     """
-    verdict = _from_snapshot(snapshot, rules, now, budgets, shadow=False)
+    verdict = _from_snapshot(snapshot, rules, now, budgets, above, shadow=False)
     if not (rules.shadow or budgets.would_matter(snapshot.uncertainty)):
         return verdict
     enforced = budgets.enforced
-    return with_would(verdict, _from_snapshot(snapshot, rules, now, enforced, shadow=True))
+    other = _from_snapshot(snapshot, rules, now, enforced, above, shadow=True)
+    return with_would(verdict, other)
 
 
 def with_would(verdict: Verdict, other: Verdict) -> Verdict:
@@ -165,7 +172,13 @@ def with_would(verdict: Verdict, other: Verdict) -> Verdict:
 
 
 def _from_snapshot(
-    snapshot: RunSnapshot, rules: Rules, now: float, budgets: Pools, *, shadow: bool
+    snapshot: RunSnapshot,
+    rules: Rules,
+    now: float,
+    budgets: Pools,
+    above: Above,
+    *,
+    shadow: bool,
 ) -> Verdict:
     """Return the verdict by what holds. shadow: True for that by what is in shadow, too."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
@@ -200,14 +213,16 @@ def _from_snapshot(
         status = LimitStatus.INCONCLUSIVE
     if status is not weighed.status:
         weighed = RunStatus(status, weighed.resources)
-    message = None
-    if overrides.stop is not None:
-        decision, message = STOPPED, said(overrides.stop)
+    decision, message = _overruled(decision, above, overrides.stop)
     about = _about(snapshot, rules, progress, completion_threshold, now)
+    if decision == STOPPED_ABOVE:
+        about = about._replace(stopped_by=above.stopped_by)
     told: Mapping[str, ResourceState] = weighed.resources
     if bounds and not shadow and not _is_over(snapshot):
         told = Foretold(told, snapshot, now)
-    return _verdict(about, weighed, decision, bounds, message=message, told=told, budgets=budgets)
+    return _verdict(
+        about, weighed, decision, bounds, message=message, told=told, budgets=budgets, above=above
+    )
 
 
 def verdict_on_failure(
@@ -219,13 +234,14 @@ def verdict_on_failure(
     failing_for: float,
     rules: Rules,
     now: float,
+    above: Above = NOTHING_ABOVE,
 ) -> Verdict:
     """Return the verdict on a run at which the sidecar fails: it needs nothing of it but its name.
 
     That of before is held, then ``on_no_data`` applies; what is final stays.
 
     before: the last one on it. stop: an operator's that holds. failing_for: seconds. now: Unix
-    time.
+    time. above: as for any other verdict.
     """
     if before is None:
         before = Verdict(
@@ -237,6 +253,8 @@ def verdict_on_failure(
     action, status, reason, message = before.action, before.status, before.reason, before.message
     if stop is not None:
         (action, reason), message = STOPPED, said(stop)
+    elif above.stopped_by is not None and (action, reason) not in FINAL:
+        (action, reason), message = STOPPED_ABOVE, above.said
     elif (action, reason) not in FINAL:
         held = action, Reason.INTERNAL_ERROR
         action, reason = decide_without_data(
@@ -250,7 +268,7 @@ def verdict_on_failure(
     return replace(
         before, action=action, status=status, reason=str(reason), message=message,
         evaluated_at=now, lease_seconds=rules.lease, policy_revision=rules.revision, sequence=None,
-        would=None,
+        would=None, stopped_by=above.stopped_by if reason == Reason.PARENT_STOPPED else None,
         decision_id=hashlib.sha256(decided.encode()).hexdigest()[:_DIGITS],
     )  # fmt: skip
 
@@ -329,6 +347,20 @@ def _is_over(snapshot: RunSnapshot) -> bool:
     return snapshot.ended or snapshot.attributes.state == semconv.VANISHED
 
 
+def _overruled(
+    decision: Decision, above: Above, stop: Override | None
+) -> tuple[Decision, str | None]:
+    """Return what holds in place of a decision on a run's own data, and the words for it.
+
+    stop: an operator's. A run that is stopped for good by its own numbers is stopped by them.
+    """
+    if stop is not None:
+        return STOPPED, said(stop)
+    if above.stopped_by is not None and not decision[1].is_final:
+        return STOPPED_ABOVE, above.said
+    return decision, None
+
+
 class _About(NamedTuple):
     """What a verdict says besides the resources and the decision; its fields are the verdict's."""
 
@@ -344,6 +376,7 @@ class _About(NamedTuple):
     revision: str = ""
     also_started_at: tuple[float, ...] = ()
     gone: str = ""
+    stopped_by: str | None = None
 
 
 def _about(
@@ -356,7 +389,7 @@ def _about(
     return _About(
         snapshot.session_id, snapshot.started_at, progress, completion_threshold,
         snapshot.uncertainty, now, snapshot.sampled_at, snapshot.attributes.state, rules.lease,
-        rules.revision, snapshot.also_started_at, _gone(snapshot),
+        rules.revision, snapshot.also_started_at, _gone(snapshot) + _together(snapshot),
     )  # fmt: skip
 
 
@@ -369,6 +402,14 @@ def _gone(snapshot: RunSnapshot) -> str:
     return f"; nothing was heard of it for {minutes(snapshot.attributes.idle_after or 0.0)}"
 
 
+def _together(snapshot: RunSnapshot) -> str:
+    """Say that what is judged was not used by a run alone; empty of one without descendants."""
+    number = snapshot.descendants
+    if not number:
+        return ""
+    return f"; with the use of {number} {'descendant' if number == 1 else 'descendants'}"
+
+
 def _verdict(
     about: _About,
     weighed: RunStatus,
@@ -378,6 +419,7 @@ def _verdict(
     message: str | None = None,
     told: Mapping[str, ResourceState] | None = None,
     budgets: Pools = NO_POOLS,
+    above: Above = NOTHING_ABOVE,
 ) -> Verdict:
     """Put a verdict together.
 
@@ -398,6 +440,8 @@ def _verdict(
     room = headroom(resources, bounds)
     if budgets:
         room = least(room, budgets.headroom)
+    if above.headroom:
+        room = least(room, above.headroom)
     return Verdict(
         session_id=about.session_id,
         action=action,
@@ -423,6 +467,7 @@ def _verdict(
         run_state=about.run_state,
         unjudged=unjudged,
         also_started_at=about.also_started_at,
+        stopped_by=about.stopped_by,
     )
 
 
@@ -438,6 +483,8 @@ def _decision_id(
     parts = [about.session_id, decision[0], status, decision[1],
              about.revision, repr(about.started_at), repr(about.progress),
              repr(about.completion_threshold)]  # fmt: skip
+    if about.stopped_by is not None:
+        parts.append(f"stopped by {about.stopped_by}")
     if about.also_started_at:
         parts.append(f"also {about.also_started_at!r}")
     for name in RESOURCES:

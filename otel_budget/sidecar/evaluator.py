@@ -18,8 +18,10 @@ from otel_budget.ledger.admission import split_new_runs
 from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.owners import carries, is_shown_at
+from otel_budget.policy.families import NOTHING_ABOVE
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.sidecar.failing_runs import Failing, unstorable
+from otel_budget.sidecar.family_verdicts import FamilyVerdicts
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.returning_runs import ReturningRuns
 from otel_budget.sidecar.storage.base import StorageError
@@ -77,6 +79,7 @@ class Evaluator:
         self._disk = StoredRuns(storage, self._ledger.failures)
         self._returning = ReturningRuns(self._ledger, self._disk)
         self._failing = Failing(self._ledger.absences)
+        self._family = FamilyVerdicts(self._ledger.families)
         self._suggested = SuggestedLimits(restored.past_runs, now)
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
@@ -136,6 +139,8 @@ class Evaluator:
         self.rest = rest = self._take_in(observation, rules, now)
         whole = override is not None or rules is not self._rules or self._is_behind
         self._alone = None if whole or observation is None else runs_alone(observation)
+        if self._alone is not None and self._family.are_there:
+            self._alone = self._family.with_relatives(self._alone)
         self._is_behind = True
         self._let_go(rules, forget_after, now)
         self._retry_unstored()
@@ -156,11 +161,13 @@ class Evaluator:
         ledger = self._ledger
         ledger.adds_restarts = rules.adds_restarts
         if observation is None:
+            ledger.settle_families(now)
             return None
         observation, rest = split_new_runs(observation, ledger.runs)
         ledger.bind(observation.bindings)
         self._returning.adopt(observation, now)
         ledger.apply(observation)
+        ledger.settle_families(now)
         return rest and ledger.refuse_rest(rest)
 
     def _let_go(self, rules: Rules, forget_after: float, now: float) -> None:
@@ -202,6 +209,7 @@ class Evaluator:
         for session_id in gone:
             del self._published[session_id]
         self._failing.forget(gone)
+        self._family.published((one.verdict.session_id for one in evaluated), gone)
         self._published.update((one.verdict.session_id, one) for one in evaluated)
         return TickResult(
             verdicts=tuple([one.verdict for one in self._published.values()]),
@@ -305,28 +313,37 @@ class Evaluator:
         where = self._ledger.targets
         newest = where.readings
         failing, suggested = self._failing, self._suggested
-        concerned = bool(suggested.concerned)
-        for session_id, run in self._looked_at():
+        concerned, family = bool(suggested.concerned), self._family
+        related, above = family.are_there, NOTHING_ABOVE
+        for session_id, run in family.in_order(self._looked_at()):
             before = self._published.get(session_id)
+            if related:
+                above = family.above(session_id)
             if failing.unstored and session_id in failing.unstored:
-                evaluated.append(failing.evaluated(run, before, rules, now))
+                evaluated.append(failing.evaluated(run, before, rules, now, above))
+                family.note(evaluated[-1].verdict, above)
                 continue
             try:
                 missing = run.shown_in != newest and run.ended_at is None and not run.pushed
                 if missing and run.vanished_at is not None:
                     missing = where.is_followed(session_id)
                 again = every or missing or (concerned and suggested.concerns(run))
+                again = again or (related and family.concerns(session_id, above, before))
                 if again or before is None or not before.is_current(run, now):
                     snapshot = self._ledger.snapshot(run, now, rules.ceilings)
                     if snapshot.active is not None:
                         run.note_active(snapshot.active)
                     by = suggested.rules_of(run, rules)
-                    evaluated.append(CachedVerdict.of(run, snapshot, by, now, before))
+                    before = CachedVerdict.of(run, snapshot, by, now, before, above=above)
+                    evaluated.append(before)
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 failing.note(session_id, FailedStep.JUDGE, exc, now)
-                evaluated.append(failing.evaluated(run, before, rules, now))
+                before = failing.evaluated(run, before, rules, now, above)
+                evaluated.append(before)
+            if related and before is not None:
+                family.note(before.verdict, above)
         return evaluated
 
     def _looked_at(self) -> Collection[tuple[str, RunTotals]]:

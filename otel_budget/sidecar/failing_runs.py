@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.ledger.findings import FailedStep, RunFailure
+from otel_budget.policy.families import NOTHING_ABOVE, Above
 from otel_budget.policy.verdicts import verdict_on_failure
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
@@ -44,9 +45,14 @@ class Failing:
         since.setdefault(session_id, now)
 
     def evaluated(
-        self, run: RunTotals, before: CachedVerdict | None, rules: Rules, now: float
+        self,
+        run: RunTotals,
+        before: CachedVerdict | None,
+        rules: Rules,
+        now: float,
+        above: Above = NOTHING_ABOVE,
     ) -> CachedVerdict:
-        """Return the verdict on a run that fails."""
+        """Return the verdict on a run that fails. above: as for any other verdict."""
         known = None if before is None else before.verdict
         if known is not None and known.started_at != run.started_at:
             known = None  # it was another run's
@@ -61,6 +67,7 @@ class Failing:
                 failing_for=max(0.0, now - since - self._absences.since(since)),
                 rules=rules,
                 now=now,
+                above=above,
             )
         )
 

@@ -15,6 +15,7 @@ from otel_budget import semconv
 from otel_budget.core.resources import TIMES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.budgets import NO_POOLS, Pools
+from otel_budget.policy.families import NOTHING_ABOVE, Above
 from otel_budget.policy.outlook import judged
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 
@@ -31,7 +32,7 @@ RENEW_AFTER: Final = 1 / 3
 class CachedVerdict:
     """One run's verdict."""
 
-    __slots__ = ("due_at", "fingerprint", "revision", "run", "silence", "verdict")
+    __slots__ = ("due_at", "fingerprint", "revision", "run", "silence", "stopped_above", "verdict")
 
     def __init__(self, verdict: Verdict) -> None:
         """Keep a verdict of which nothing else is known: it does not stand."""
@@ -39,6 +40,8 @@ class CachedVerdict:
         self.fingerprint = _fingerprint(verdict)
         """What makes it another one: not its numbers, but what they amount to."""
         self.run: RunTotals | None = None
+        self.stopped_above: str | None = None
+        """The run above it that was stopped when it was judged."""
         self.due_at = self.silence = -math.inf
         self.revision = 0
 
@@ -52,13 +55,16 @@ class CachedVerdict:
         before: CachedVerdict | None,
         *,
         budgets: Pools = NO_POOLS,
+        above: Above = NOTHING_ABOVE,
     ) -> CachedVerdict:
         """Judge a run as of ``now``.
 
-        before: its last verdict, whose renewal falls due. budgets: those that it shares.
+        before: its last verdict, whose renewal falls due. budgets: those that it shares. above:
+        what holds because of the runs that it is a descendant of.
         """
-        verdict = verdict_from_snapshot(snapshot, rules, now, budgets)
+        verdict = verdict_from_snapshot(snapshot, rules, now, budgets, above)
         evaluated = cls(verdict)
+        evaluated.stopped_above = above.stopped_by
         vanished = verdict.run_state == semconv.VANISHED
         if snapshot.overrides or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
             return evaluated
@@ -111,6 +117,7 @@ def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
         verdict.action,
         verdict.status,
         str(verdict.reason),
+        verdict.stopped_by,
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
         verdict.would and verdict.would[:4],
         tuple(

@@ -1,0 +1,56 @@
+"""What the runs above a run have to do with its verdict.
+
+The rules: a run that is stopped stops all below it, whatever else they are told; what stops them is
+named by the nearest run above that is stopped for a reason of its own. A stop that is lifted is
+lifted for them as well. A run that is gone, and stopped only for want of data, spends nothing any
+more and stops nobody: what its family used is known.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core.reasons import Action, Basis, Reason
+from otel_budget.core.resources import TIMES
+from otel_budget.policy.budgets import least
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.core.quantities import Number
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.policy.decision_table import Decision
+
+STOPPED_ABOVE: Decision = (Action.STOP, Reason.PARENT_STOPPED)
+_NO_DATA = frozenset(str(reason) for reason in Reason if reason.basis is Basis.NO_DATA)
+
+
+class Above(NamedTuple):
+    """What holds for a run because of those that it is a descendant of."""
+
+    stopped_by: str | None = None
+    """The nearest of them that is stopped for a reason of its own; None: none is."""
+    message: str = ""
+    """What its verdict says."""
+    headroom: Mapping[str, Number] = MappingProxyType({})
+    """Per resource, the least that may still be used before the status of one could change."""
+
+    @property
+    def said(self) -> str:
+        """What people are told of the stop."""
+        return f"run {self.stopped_by} is stopped, and this is a descendant of it: {self.message}"
+
+
+NOTHING_ABOVE = Above()
+
+
+def above_children(verdict: Verdict, above: Above) -> Above:
+    """Return what holds for the children of a run. above: what holds for the run itself."""
+    room = {name: left for name, left in verdict.headroom.items() if name not in TIMES}
+    room = least(room, above.headroom)
+    is_gone = verdict.run_state == semconv.VANISHED and verdict.reason in _NO_DATA
+    if verdict.should_continue or verdict.reason == Reason.PARENT_STOPPED or is_gone:
+        return Above(above.stopped_by, above.message, room)
+    return Above(verdict.session_id, verdict.message, room)
