@@ -215,8 +215,6 @@ def _from_snapshot(
         weighed = RunStatus(status, weighed.resources)
     decision, message = _overruled(decision, above, overrides.stop)
     about = _about(snapshot, rules, progress, completion_threshold, now)
-    if decision == STOPPED_ABOVE:
-        about = about._replace(stopped_by=above.stopped_by)
     told: Mapping[str, ResourceState] = weighed.resources
     if bounds and not shadow and not _is_over(snapshot):
         told = Foretold(told, snapshot, now)
@@ -428,6 +426,8 @@ def _verdict(
     """
     status, resources = weighed
     action, reason = decision
+    if decision == STOPPED_ABOVE:
+        about = about._replace(stopped_by=above.stopped_by)
     shared: tuple[BudgetState, ...] = ()
     if budgets:
         shared = budgets.bound_by(decision, about.progress, about.completion_threshold)
@@ -437,11 +437,6 @@ def _verdict(
         if known
         else tuple(name for name in RESOURCES if name in bounds and name not in resources)
     )
-    room = headroom(resources, bounds)
-    if budgets:
-        room = least(room, budgets.headroom)
-    if above.headroom:
-        room = least(room, above.headroom)
     return Verdict(
         session_id=about.session_id,
         action=action,
@@ -458,7 +453,7 @@ def _verdict(
         started_at=about.started_at,
         data_at=about.data_at,
         progress=about.progress,
-        headroom=room,
+        headroom=least(least(headroom(resources, bounds), budgets.headroom), above.headroom),
         lease_seconds=about.lease,
         decision_id=_decision_id(about, weighed, decision, bounds, budgets),
         policy_revision=about.revision,
