@@ -18,6 +18,7 @@ from grafana.panels import (
     figure,
     graph,
     meters,
+    painted,
 )
 from grafana.panels import UTILIZATION as SHARES
 from grafana.promql import equal, resource, select
@@ -155,15 +156,21 @@ def _troubles() -> list[Builder]:
             span=4,
         ),
         figure(
-            "At a limit in shadow",
-            "Limits of groups that are used up in budgets that stop nobody: what would happen "
-            "with mode: enforce.",
-            _number(from_shadow(_at(semconv.BUDGET_LIMIT))),
+            "Runs that shadow would stop",
+            "Runs that go on, and would be stopped if budgets and ceilings in shadow were "
+            "enforced.",
+            Query(f"count({_would_stop()}) or {sessions} * 0"),
             unit="none",
             steps=((None, GREEN), (1, PURPLE)),
             span=4,
         ),
     ]
+
+
+def _would_stop() -> str:
+    """Return the runs that go on, and would not if nothing were in shadow."""
+    told = f"max by (session_id) ({semconv.VERDICT_WOULD.name} == 0)"
+    return f"{told} and on (session_id) {semconv.VERDICT.name} == 1"
 
 
 _COLUMNS = (
@@ -302,6 +309,7 @@ def _bound() -> list[Builder]:
     none = f"{_each(semconv.BUDGET_LIMIT)} * 0"
     added = f"{_each(semconv.BUDGET_TOP_UP)} or {none}"
     carried = f"{_each(semconv.BUDGET_CARRIED)} or {none}"
+    sessions = f"sum({semconv.SIDECAR_SESSIONS.name})"
     shadow = from_shadow(_each(semconv.BUDGET_UTILIZATION))
     return [
         graph(
@@ -327,8 +335,19 @@ def _bound() -> list[Builder]:
             unit="percentunit",
             steps=((None, "transparent"), (1.0, PURPLE)),
             calcs=("lastNotNull", "max"),
-            span=8,
             no_value="no budget is in shadow",
+        ),
+        graph(
+            "Runs that shadow would stop, over time",
+            "Of those that are judged, how many go on only because a budget, or the sidecar's "
+            "ceilings, is in shadow. Which, and by what: `otel-budget session show`.",
+            [
+                Query(f"count({_would_stop()}) or {sessions} * 0", "would be stopped"),
+                Query(f"count({semconv.VERDICT.name} == 1) or {sessions} * 0", "go on"),
+            ],
+            unit="none",
+            overrides=[painted("would be stopped", PURPLE), painted("go on", GREEN)],
+            calcs=("lastNotNull", "max"),
         ),
         graph(
             "Topped up",
@@ -336,7 +355,6 @@ def _bound() -> list[Builder]:
             "and why: `otel-budget budget show`.",
             [Query(f"topk(10, {added})", _NAMED)],
             unit="short",
-            span=8,
         ),
         graph(
             "Carried over",
@@ -344,6 +362,5 @@ def _bound() -> list[Builder]:
             "overrun that is carried.",
             [Query(f"topk(10, {carried})", _NAMED)],
             unit="short",
-            span=8,
         ),
     ]

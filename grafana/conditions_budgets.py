@@ -6,8 +6,8 @@ A budget in shadow stops nobody: what it would have done is told once, and as in
 from __future__ import annotations
 
 from grafana.board import BUDGETS
-from grafana.budget_promql import EACH, burn, enforced, from_shadow, window_seconds
-from grafana.condition import OWN, Condition, Number
+from grafana.budget_promql import EACH, burn, enforced, window_seconds
+from grafana.condition import OWN, Condition, Number, live
 from grafana.promql import equal, select
 from otel_budget import semconv
 from otel_budget.core.budget import OTHER
@@ -147,17 +147,17 @@ def _capped() -> Condition:
 
 
 def _shadow() -> Condition:
+    told = select(semconv.VERDICT_WOULD, 'limit_from!=""')
+    runs = live(f"max by (session_id, limit_from) ({told} == 0)")
     return Condition(
         "OtelBudgetShadowWouldStop",
-        from_shadow(_at(semconv.BUDGET_LIMIT)),
+        f"count by (limit_from) ({runs} and on (session_id) {semconv.VERDICT.name} == 1)",
         "info",
-        "The budget {budget}{of_group} is in shadow and used up: {resource} at {value} of {limit} "
-        "({share}); enforced, it would stop {sessions} runs",
-        "Nobody is stopped by it. If that is right, set mode: enforce; if it is not, the limit is "
-        "too low.",
-        labels=_LIMIT_OF_GROUP,
-        form="amount",
-        numbers=(_LIMIT, _SHARE, _SESSIONS),
+        "{value} of {sessions} runs go on that {limit_from} would stop: it is in shadow",
+        "A budget, or the sidecar's ceilings, that stops nobody. If it is right, enforce it; if it "
+        "is not, its limit is too low.",
+        labels=(semconv.LIMIT_FROM,),
+        numbers=(Number("sessions", f"max({semconv.SIDECAR_SESSIONS.name}{{{OWN}}})"),),
         dashboard=BUDGETS,
     )
 

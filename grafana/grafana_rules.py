@@ -136,7 +136,9 @@ def policies_file() -> str:
     """Return when to tell: one notice for each run and condition, again after four hours."""
     policy = {
         "orgId": 1, "receiver": CONTACT,
-        "group_by": ["alertname", "session_id", "budget", "group", "resource"],
+        "group_by": [
+            "alertname", "session_id", "budget", "group", "resource", "limit_from",
+        ],
         "group_wait": "5s", "group_interval": "1m", "repeat_interval": "4h",
     }  # fmt: skip
     return to_yaml({"apiVersion": 1, "policies": [policy]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from grafana.board import BUDGETS, SESSION
+from grafana.board import SESSION
 from grafana.condition import Condition, Form
 from otel_budget import semconv
 from otel_budget.core.resources import TIMES
@@ -60,7 +60,7 @@ def fill(text: str, names: Mapping[str, str]) -> str:
 def dashboard_path(condition: Condition) -> str:
     """Return the path of the dashboard to look at, at the run that it is about."""
     path = f"/d/{condition.dashboard}"
-    if condition.dashboard == BUDGETS:
+    if semconv.BUDGET in condition.labels:
         return f"{path}?var-budget={{{semconv.BUDGET}}}"
     of_run = condition.dashboard == SESSION and semconv.SESSION_ID in condition.labels
     return f"{path}?var-session={{{semconv.SESSION_ID}}}" if of_run else path
