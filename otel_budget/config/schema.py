@@ -68,6 +68,10 @@ class StorageConfig(Section):
     path: Annotated[FilePath, AfterValidator(values.storage)] = Path(DEFAULT_STORAGE)
     archive_size: Size = 256_000_000
     """Bytes for forgotten runs, which are kept for 30 days; a sixteenth of it for one target's."""
+    audit_size: Size = 256_000_000
+    """Bytes for the audit log, of which the oldest entries go first: some 200,000 entries."""
+    audit_keep: Seconds = 90 * 86_400.0
+    """How long its entries are kept."""
 
 
 class SidecarConfig(Strict):

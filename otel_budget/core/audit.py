@@ -99,5 +99,15 @@ def to_dict(entry: AuditEntry) -> dict[str, Any]:
 
 
 def to_json(entry: AuditEntry) -> str:
-    """Return an entry as one line of ASCII: control characters in it are escaped."""
-    return json.dumps(to_dict(entry), separators=(",", ":"), allow_nan=False)
+    """Return an entry as one line of ASCII: control characters in it are escaped.
+
+    One whose body is no JSON says so in its place: it must not keep others from the log.
+    """
+    try:
+        return _text(to_dict(entry))
+    except (ValueError, TypeError, RecursionError) as exc:
+        return _text({**to_dict(entry), "body": {"event": "unwritable", "problem": repr(exc)}})
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)

@@ -58,6 +58,15 @@ class ResourceState(NamedTuple):
     """What is left until the limit; None when unlimited, not forecast, or nothing can be told."""
 
 
+def judged(resources: Mapping[str, ResourceState]) -> Mapping[str, ResourceState]:
+    """Return resources whose forecast does not matter: it is not worked out for that.
+
+    Those with forecasts that are still to be worked out have the others as ``judged``.
+    """
+    found: Mapping[str, ResourceState] = getattr(resources, "judged", resources)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class LimitCheckResult:
     """All resources of a run against their limits."""
@@ -235,7 +244,8 @@ class Verdict:
     @property
     def origins(self) -> frozenset[str]:
         """Whose limits decided, all of them."""
-        bound = [s.limit_from for name, s in self.resources.items() if self._is_bound_by(name, s)]
+        states = judged(self.resources).items()
+        bound = [state.limit_from for name, state in states if self._is_bound_by(name, state)]
         bound += [budget.origin for budget in self.budgets if budget.binds]
         return frozenset(origin for origin in bound if origin is not None)
 

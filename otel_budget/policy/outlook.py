@@ -143,8 +143,3 @@ class Foretold(Mapping[str, "ResourceState"]):
     def __repr__(self) -> str:
         """Show them as a dict shows its items."""
         return repr(dict(self._told()))
-
-
-def judged(resources: Mapping[str, ResourceState]) -> Mapping[str, ResourceState]:
-    """Return resources whose forecast does not matter: it is not worked out for that."""
-    return resources.judged if isinstance(resources, Foretold) else resources

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core.audit import AuditPage
 from otel_budget.sidecar.storage.base import NO_STATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_budget.core.audit import AuditQuery
     from otel_budget.core.budget import Group
     from otel_budget.core.override import Override
     from otel_budget.ledger.book_values import ClosedWindow
@@ -51,6 +53,10 @@ class KeptRuns:
     def closed_windows(self, budget: str, group: Group, most: int) -> list[ClosedWindow]:  # noqa: ARG002 - as Storage has it
         """Return nothing: what a replay shows of windows it has from its steps."""
         return []
+
+    def audit(self, query: AuditQuery) -> AuditPage:  # noqa: ARG002 - as Storage has it
+        """Return nothing: a replay keeps no log."""
+        return AuditPage()
 
     def stats(self) -> StorageStats:
         """Return that there is nothing to say."""

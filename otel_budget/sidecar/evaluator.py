@@ -33,12 +33,14 @@ from otel_budget.sidecar.verdict_cache import CachedVerdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from otel_budget.core.audit import AuditEntry, AuditPage, AuditQuery
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.ledger.findings import Finding
     from otel_budget.ledger.freshness import Spell
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
+    from otel_budget.sidecar.audit_trail import AuditTrail
     from otel_budget.sidecar.storage.base import Restored, Storage
 
 
@@ -68,11 +70,13 @@ class Evaluator:
         restored: Restored,
         now: float,
         wall: Callable[[], float] | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         """Go on from what the store held. now: time on the clock all later steps use.
 
         wall: the system's own, which may be set while this runs; by that runs are stored, as a
-        next process begins by it. None: it is that of the steps.
+        next process begins by it. None: it is that of the steps. audit: what happens goes there;
+        None: nothing is logged.
         """
         self._storage, self._wall = storage, wall
         self._ledger = Ledger()
@@ -81,6 +85,7 @@ class Evaluator:
         self._failing = Failing(self._ledger.absences)
         self._family = FamilyVerdicts(self._ledger.families)
         self._suggested = SuggestedLimits(restored.past_runs, now)
+        self._audit = audit
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
@@ -146,13 +151,16 @@ class Evaluator:
         self._retry_unstored()
         every = (observation is None and override is None) or rules is not self._rules
         base, rules = rules, self._suggested.rules(rules)
+        if self._audit is not None:
+            self._audit.note_rules(base, now)
         evaluated = self._evaluate(rules, now, every=every)
         self._suggested.take(evaluated, self._ledger.runs, rules, now)
-        self._disk.note_wall_clock(ahead)
+        if self._disk.note_wall_clock(ahead) and self._audit is not None:
+            self._audit.note_sidecar(now, event="clock_set", seconds=round(ahead, 3))
         self._ledger.books.note_wall_clock(self._disk.ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
         self._rules, self._is_behind = base, False
-        return self._publish(evaluated, changes, rest)
+        return self._publish(evaluated, changes, rest, now)
 
     def _take_in(
         self, observation: Observation | None, rules: Rules, now: float
@@ -188,21 +196,30 @@ class Evaluator:
         """Number the verdicts and store what changed; of runs that cannot be, say so instead."""
         changes = self._number(evaluated)
         try:
-            self._commit(changes, override)
+            self._commit(changes, override, now)
         except StorageError:
             raise
         except Exception as exc:  # noqa: BLE001 - raised again if it is not of single runs
             evaluated = self._without_unstorable(evaluated, changes, exc, rules, now)
             changes = self._number(evaluated)
-            self._commit(changes, override)
+            self._commit(changes, override, now)
         return evaluated, changes
 
     def _publish(
-        self, evaluated: list[CachedVerdict], changes: list[Change], rest: Observation | None
+        self,
+        evaluated: list[CachedVerdict],
+        changes: list[Change],
+        rest: Observation | None,
+        now: float,
     ) -> TickResult:
         """Keep the stored verdicts as the last ones; return all that came of the tick."""
         ledger = self._ledger
         gone: tuple[str, ...] = ()
+        stats = self._storage.stats()
+        entries: tuple[AuditEntry, ...] = ()
+        if self._audit is not None:
+            entries = self._audit.stored()
+            self._audit.note_storage(stats, now)
         if self._alone is None:
             gone = tuple(sorted(self._published.keys() - ledger.runs.keys()))
         events = self._take_events(changes, gone)
@@ -222,7 +239,8 @@ class Evaluator:
             crowded=dict(ledger.crowded),
             resets=dict(ledger.resets),
             lag=ledger.lag,
-            storage=self._storage.stats(),
+            storage=stats,
+            audit=entries,
             failures=self._take_failures(),
             rest=rest,
             suggestions=self._suggested.report(),
@@ -263,6 +281,10 @@ class Evaluator:
         run = self._known(session_id)
         given = self._storage.overrides(session_id, run.started_at, most)
         return run.overrides.holding(now), given
+
+    def audit_log(self, query: AuditQuery) -> AuditPage:
+        """Return entries of the audit log. Raises StorageError."""
+        return self._storage.audit(query)
 
     def handed_over(self, runs: Sequence[RunObservation]) -> list[HandoverOutcome]:
         """Return what became of the last state of runs that were taken in by a step before."""
@@ -440,7 +462,9 @@ class Evaluator:
         """Return live runs with something in them that is not on disk, and can be."""
         return self._disk.unstored(self._looked_at(), but=self._failing.unstored)
 
-    def _commit(self, changes: list[Change], override: tuple[RunTotals, Override] | None) -> None:
+    def _commit(
+        self, changes: list[Change], override: tuple[RunTotals, Override] | None, now: float
+    ) -> None:
         sequence = self._sequence + len(changes)
         live = self._ledger.runs
         known: dict[str, Verdict] = {}
@@ -448,12 +472,16 @@ class Evaluator:
             self._alone = None
             self._suggested.all_unstored()
             self._ledger.books.all_unstored()
+            if self._audit is not None:
+                self._audit.note_anew(now)
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         ends, books = self._suggested.unstored, self._ledger.books
+        entries = () if self._audit is None else self._audit.offer(changes, live, override)
         self._disk.write(
-            sequence, self._fresh(), live, verdicts, override, ends=ends, books=books.unstored()
-        )
+            sequence, self._fresh(), live, verdicts, override, ends=ends, books=books.unstored(),
+            entries=entries,
+        )  # fmt: skip
         books.stored()
         self._suggested.stored(all_judged=self._alone is None)
         self._sequence = sequence

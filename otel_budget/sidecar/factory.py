@@ -96,7 +96,11 @@ def settings_of(config: SidecarConfig, source: Source, pushes: OtlpSource | None
 #: How each kind of storage is opened.
 _STORAGES: Final[Mapping[str, Callable[[StorageConfig], tuple[Storage, Restored]]]] = {
     "sqlite": lambda config: open_sqlite(
-        str(config.path), archive_size=config.archive_size, boot=Boot.now
+        str(config.path),
+        archive_size=config.archive_size,
+        boot=Boot.now,
+        audit_size=config.audit_size,
+        audit_keep=config.audit_keep,
     ),
 }
 

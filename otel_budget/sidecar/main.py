@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from otel_budget._version import __version__
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.audit_trail import AuditTrail
 from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.config_summary import (
     describe_bindings,
@@ -190,7 +191,8 @@ async def _run(
     refusals = Refusals(metrics, clock)
     pushes = make_pushes(config, clock)
     source = make_source(config.source, clock, pushes, details_of(config))
-    evaluator = Evaluator(storage, restored, clock(), time.time)
+    audit = AuditTrail(restored, clock())
+    evaluator = Evaluator(storage, restored, clock(), time.time, audit)
     watch = Watch(clock)
     loop = Loop(
         settings_of(config, source, pushes),
@@ -204,7 +206,7 @@ async def _run(
     receiver = Receiver(loop.judge_pushed, limits, metrics, loop.refused_pushes.of)
     reloader = Reloader(
         config_path, config, source, pushes,
-        loop=loop, receiver=receiver, metrics=metrics, clock=clock,
+        loop=loop, receiver=receiver, metrics=metrics, clock=clock, audit=audit,
     )  # fmt: skip
     host = _Host(loop, MetricsPage(metrics), clock, receiver)
     app = build_app(broadcaster, host, __version__, gate_of(config.listen, refusals), limits)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.sidecar.audit_trail import AuditTrail
     from otel_budget.sidecar.loop import Loop
     from otel_budget.sidecar.metrics import SidecarMetrics
     from otel_budget.sidecar.receiver.receiver import Receiver
@@ -45,11 +46,13 @@ class Reloader:
         receiver: Receiver,
         metrics: SidecarMetrics,
         clock: Clock,
+        audit: AuditTrail,
     ) -> None:
         """Keep what runs now. path: None when it came from flags, which cannot change."""
         self._path, self._config, self._source = path, config, source
         self._pushes, self._receiver = pushes, receiver
         self._loop, self._metrics, self._clock = loop, metrics, clock
+        self._audit = audit
         self._threads = Workers("configuration")
         self._task: asyncio.Task[None] | None = None
         self._requested = False
@@ -95,6 +98,7 @@ class Reloader:
         if isinstance(new, Exception):
             self._metrics.note_reload(ok=False)
             problems = "; ".join(str(new).splitlines())
+            self._audit.note_refused(problems, self._clock())
             logger.error("reload refused; the running configuration stays in force: %s", problems)
             return
         self._note_fixed(new)

@@ -18,6 +18,7 @@ from otel_budget.sidecar.stored_mark import StoredMark, is_stored
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from otel_budget.core.audit import AuditEntry
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.book_values import BookChanges
@@ -98,13 +99,13 @@ class StoredRuns:
             self._marks[session_id] = StoredMark.of(run, archived=True)
         return run
 
-    def note_wall_clock(self, ahead: float) -> None:
-        """Have all runs stored again if the system's clock was set since they were.
+    def note_wall_clock(self, ahead: float) -> bool:
+        """Have all runs stored again if the system's clock was set since they were; return if so.
 
         ahead: seconds by which it is ahead of the clock of the steps.
         """
         if abs(ahead - self.ahead) < CLOCK_SET:
-            return
+            return False
         self.ahead = ahead
         self._marks.clear()
         logger.warning(
@@ -112,6 +113,7 @@ class StoredRuns:
             "are off by as much until the sidecar is restarted; ages and durations are not",
             self.ahead,
         )  # fmt: skip
+        return True
 
     def renew(self) -> bool:
         """Tell whether the storage was replaced by a new one, which has nothing of any run."""
@@ -130,12 +132,14 @@ class StoredRuns:
         *,
         ends: tuple[Sequence[PastRun], Sequence[RunKey]],
         books: BookChanges,
+        entries: Sequence[AuditEntry] = (),
     ) -> None:
         """Store live runs, those that leave, verdicts, an order and ends, as one change.
 
         fresh: runs that are not on disk as they are. live: session ids in the ledger. ends: how
         runs ended, and of which that is not needed any more. books: what changed in those of
-        shared budgets. Raises whatever the storage does; nothing is stored then.
+        shared budgets. entries: of the audit log. Raises whatever the storage does; nothing is
+        stored then.
         """
         gone = [
             run
@@ -151,6 +155,7 @@ class StoredRuns:
                 override,
                 *ends,
                 books=books,
+                audit=entries,
             )
         )
         for run in self.leaving:

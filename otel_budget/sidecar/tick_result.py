@@ -14,6 +14,7 @@ from otel_budget.sidecar.storage.base import NO_STATS, StorageStats
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.audit import AuditEntry
     from otel_budget.core.observation import Observation
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.findings import Finding, RunFailure
@@ -106,5 +107,7 @@ class TickResult:
     """What went wrong with single runs as this program failed at them."""
     suggestions: SuggestionReport = NO_SUGGESTIONS
     """What is suggested by now."""
+    audit: tuple[AuditEntry, ...] = ()
+    """What was added to the audit log."""
     budgets: Mapping[str, BudgetReport] = dataclasses.field(default_factory=dict)
     """How the shared budgets stand, by name."""

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.resources import TIMES
-from otel_budget.core.verdict import LimitStatus
+from otel_budget.core.verdict import LimitStatus, judged
 from otel_budget.policy.budgets import NO_POOLS, Pools
 from otel_budget.policy.families import NOTHING_ABOVE, Above
-from otel_budget.policy.outlook import judged
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 
 if TYPE_CHECKING:

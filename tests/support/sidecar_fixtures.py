@@ -15,6 +15,7 @@ from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.audit_trail import AuditTrail
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.metrics import SidecarMetrics
@@ -186,7 +187,7 @@ def sidecar(
     metrics = SidecarMetrics("1.2.3", clock, lambda: broadcaster.subscribers)
     source = Script(clock, *(steps or (reading(),)))
     settings = Settings("scrape", source, interval, rules or ceilings(tokens=1000), 3600.0)
-    evaluator = Evaluator(storage, restored, clock())
+    evaluator = Evaluator(storage, restored, clock(), audit=AuditTrail(restored, clock()))
     noted: list[float] = []
 
     async def wait(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:

@@ -16,9 +16,10 @@ from otel_budget.errors import OtelBudgetError
 from otel_budget.ledger.book_values import NO_BOOK_CHANGES, NO_BOOKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
-    from otel_budget.core.audit import AuditEntry
+    from otel_budget.core.audit import AuditEntry, AuditPage, AuditQuery
     from otel_budget.core.budget import Group
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
@@ -57,6 +58,10 @@ class Restored:
     """What was used of budgets that runs share."""
     clock_set: float = 0.0
     """Seconds by which the system's clock was set since it was written."""
+    audit_number: int = 0
+    """The last one given to an entry of the audit log, or a larger one."""
+    incidents: tuple[Mapping[str, Any], ...] = ()
+    """What was wrong with the storage, as bodies of entries of the audit log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,10 @@ class StorageStats(NamedTuple):
     """Archived runs that were deleted before their time, for want of room."""
     renewals: int = 0
     """How often it was replaced by a new one, because it was gone or damaged."""
+    audit_dropped: int = 0
+    """Entries of the audit log that were deleted, for their age or for want of room."""
+    audit_is_behind: bool = False
+    """True while more of them are to be deleted."""
 
 
 NO_STATS = StorageStats()
@@ -131,6 +140,9 @@ class Storage(Protocol):
         group: None for that of all that found no place. most: how many to return at most; -1 for
         all. Raises StorageError.
         """
+
+    def audit(self, query: AuditQuery) -> AuditPage:
+        """Return entries of the audit log. Raises StorageError."""
 
     def stats(self) -> StorageStats:
         """Return how the storage is."""

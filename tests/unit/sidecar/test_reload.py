@@ -9,9 +9,11 @@ import pytest
 
 from otel_budget.config.load import load
 from otel_budget.sidecar.api.connection_limits import ClientLimits
+from otel_budget.sidecar.audit_trail import AuditTrail
 from otel_budget.sidecar.factory import make_source, settings_of
 from otel_budget.sidecar.receiver.receiver import Receiver
 from otel_budget.sidecar.reload import Reloader
+from otel_budget.sidecar.storage.base import Restored
 from otel_budget.sources.otlp.source import OtlpSource
 from tests.support.ports import free_port
 from tests.support.sidecar_fixtures import Sidecar, reading, sidecar
@@ -42,6 +44,7 @@ class Running:
         config = load(self.file)
         self.source = make_source(config.source, self.parts.clock)
         self.parts.loop.change_settings(settings_of(config, self.source, None))
+        self.audit = AuditTrail(Restored(), self.parts.clock())
         self.receiver = Receiver(
             self.parts.loop.judge_pushed,
             ClientLimits(),
@@ -57,6 +60,7 @@ class Running:
             receiver=self.receiver,
             metrics=self.parts.metrics,
             clock=self.parts.clock,
+            audit=self.audit,
         )
 
     def write(self, **values: str) -> None:
@@ -145,6 +149,7 @@ def test_flags_cannot_be_reloaded_and_that_is_said(
         receiver=running.receiver,
         metrics=parts.metrics,
         clock=parts.clock,
+        audit=running.audit,
     ).reload()
     assert "came from flags" in caplog.text
     assert running.reload_ok

@@ -26,6 +26,7 @@ from otel_budget.sidecar.storage.records import (
     verdict_of,
 )
 from otel_budget.sidecar.storage.recovery import recovered
+from otel_budget.sidecar.storage.sqlite.audit_table import BEGIN, entry_of
 from otel_budget.sidecar.storage.sqlite.file import side_files
 from otel_budget.sidecar.storage.sqlite.state import LEAP, State, state_of, write_state
 
@@ -33,14 +34,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator
 
+    from otel_budget.core.audit import AuditEntry
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.suggester import PastRun
     from otel_budget.sidecar.storage.sqlite.writer import Writer
 
-#: How the rows of accounts, verdicts, orders, past runs and the state begin; all is printable.
-_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow)":')
+#: How the rows of accounts, verdicts, orders, past runs, the audit log and the state begin; all is
+#: printable.
+_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow|number)":')
 _END: Final = re.compile(rb'"digest":"[0-9a-f]{16}"\}')
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e]*")
 _PAGE: Final = 4096
@@ -62,6 +65,8 @@ class Salvaged:
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     overrides: list[tuple[Key, Override]] = field(default_factory=list)
     past_runs: dict[Key, PastRun] = field(default_factory=dict)
+    audit: dict[int, tuple[AuditEntry, str]] = field(default_factory=dict)
+    """Entries of the audit log by number, each with its text."""
     state: State | None = None
 
     @property
@@ -166,6 +171,9 @@ class _Search:
             state = state_of(text)
             if found.state is None or found.state.commit < state.commit:
                 found.state = state
+        elif text.startswith(BEGIN.encode()):
+            entry, line = entry_of(text)
+            found.audit[entry.number] = entry, line
         elif text.startswith(b'{"workflow"'):
             past_run = past_run_of(text)
             key = Key.of(*past_run.key)

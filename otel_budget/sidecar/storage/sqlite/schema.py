@@ -69,7 +69,21 @@ CREATE TABLE IF NOT EXISTS archived_run (
     used TEXT NOT NULL,
     PRIMARY KEY (session_id, started_at)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS archived_of_target ON archived_run (target, at, bytes)
+CREATE INDEX IF NOT EXISTS archived_of_target ON archived_run (target, at, bytes);
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY,
+    at REAL NOT NULL,  -- Unix time
+    kind TEXT NOT NULL,
+    session_id TEXT NOT NULL,  -- '' for none
+    started_at TEXT NOT NULL,
+    budget TEXT NOT NULL,  -- '' for none
+    upto INTEGER NOT NULL,  -- bytes of all entries that there ever were, this one among them
+    body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS audit_at ON audit (at, kind);
+CREATE INDEX IF NOT EXISTS audit_of_run ON audit (session_id, at, kind) WHERE session_id <> '';
+CREATE INDEX IF NOT EXISTS audit_of_budget ON audit (budget, at, kind) WHERE budget <> '';
+CREATE INDEX IF NOT EXISTS audit_of_kind ON audit (kind, at) WHERE kind <> 'verdict'
 """
 #: How runs ended, where limits are suggested. Made when there are any.
 PAST_RUNS = """

@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import sqlite3
 import time
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from otel_budget.sidecar.storage.base import (
 from otel_budget.sidecar.storage.records import Key, override_of, past_run_of, run_of, verdict_of
 from otel_budget.sidecar.storage.recovery import lost_use, raised, recovered
 from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
+from otel_budget.sidecar.storage.sqlite.audit_table import AUDIT_KEEP, AUDIT_SIZE, AuditTable
 from otel_budget.sidecar.storage.sqlite.book_tables import BookTables
 from otel_budget.sidecar.storage.sqlite.file import (
     OpenFile,
@@ -49,12 +51,21 @@ from otel_budget.sidecar.storage.sqlite.salvage import (
     state_after,
 )
 from otel_budget.sidecar.storage.sqlite.schema import check_kind
-from otel_budget.sidecar.storage.sqlite.state import Age, LastCommit, State, read_state, write_state
+from otel_budget.sidecar.storage.sqlite.state import (
+    LEAP,
+    Age,
+    LastCommit,
+    State,
+    read_state,
+    write_state,
+)
 from otel_budget.sidecar.storage.sqlite.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
+    from otel_budget.core.audit import AuditPage, AuditQuery
     from otel_budget.core.budget import Group
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
@@ -79,15 +90,22 @@ class SqliteStorage:
         time: Callable[[], float],
         archive_size: int = ARCHIVE_SIZE,
         boot: Callable[[], Boot] = Boot,
+        *,
+        audit_size: int = AUDIT_SIZE,
+        audit_keep: float = AUDIT_KEEP,
     ) -> None:
         """Take over an open file.
 
         time: returns Unix seconds. archive_size: bytes that archived runs may take. boot: returns
-        the time that cannot be set.
+        the time that cannot be set. audit_size, audit_keep: bytes and seconds of the audit log.
         """
         self._file, self._time, self._boot = file, time, boot
         self._rows = Rows(file.connection)
         self._archive = Archive(self._rows, archive_size)
+        self._audit = AuditTable(self._rows, audit_size, audit_keep)
+        self._incidents: list[Mapping[str, Any]] = []
+        self._lost_numbers = False
+        """True if the newest entries of the audit log may be lost."""
         self._state = State(0, Age(time(), time()))
         self._last = LastCommit(file.path)
         self._renewals = 0
@@ -107,6 +125,7 @@ class SqliteStorage:
             self._rows.db = self._file.connection
             self._archive.recount()
             self._books.recount()
+            self._audit.recount()
             self._renewals += 1
             if not whole:
                 self._writer.live.clear()
@@ -138,6 +157,18 @@ class SqliteStorage:
         lost = tuple(lost_use(key, verdicts) for key in dict.fromkeys(read.damaged))
         return StoredBooks(tuple(read.books), tuple(read.cells), lost)
 
+    def note_anew(self, found: Salvaged) -> None:
+        """Take note that this is a new file in the place of a damaged one."""
+        self._lost_numbers = True
+        self._incidents.append(
+            {"event": "log_begun_anew", "why": "damaged", "entries": len(found.audit)}
+        )
+
+    def with_incidents(self, restored: Restored) -> Restored:
+        """Return what was restored with what was wrong, and where the audit log goes on."""
+        number = self._audit.last_number() + (LEAP if self._lost_numbers else 0)
+        return dataclasses.replace(restored, audit_number=number, incidents=tuple(self._incidents))
+
     def _past_runs(self) -> tuple[PastRun, ...]:
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'past_run'").fetchone():
             return ()
@@ -154,6 +185,7 @@ class SqliteStorage:
             return 0.0
         for run in runs:
             move(run, ahead)
+        self._incidents.append({"event": "clock_set", "seconds": round(ahead, 3)})
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._state = self._state.next(self._state.sequence, self._time(), self._boot())
@@ -175,6 +207,8 @@ class SqliteStorage:
             "replaced by an older copy. What runs used in them is unknown until the runs are read "
             "again; overrides given in them are lost", self._file.path, commit - state.commit,
         )  # fmt: skip
+        self._lost_numbers = True
+        self._incidents.append({"event": "commits_lost", "commits": commit - state.commit})
         return state._replace(sequence=max(sequence, state.sequence), commit=commit)
 
     def archived(self, session_id: str, started_at: float | None) -> RunTotals | None:
@@ -236,7 +270,12 @@ class SqliteStorage:
     def take_over(self, found: Salvaged, *, live: bool) -> None:
         """Write what was salvaged of a file that cannot be used any more. live: as in put_in."""
         self._state = state_after(found, self._state)
+        newer = self._audit.last_number()
+        audit = [found.audit[number] for number in sorted(found.audit) if number > newer]
         put_in(self._db, self._writer, found, self._state, self._time(), live=live)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._audit.put(audit)
 
     def raise_to_verdicts(self, restored: Restored) -> None:
         """Raise runs to what was published of them, after damage that may have cost newer rows."""
@@ -262,6 +301,8 @@ class SqliteStorage:
             for key, override in found.overrides
             if override not in self._overrides(key.session_id, key.start, -1)
         ]
+        self._lost_numbers = True
+        self._incidents.append({"event": "log_taken_back", "runs": len(found.runs)})
         last = max(known.sequence, self._last.read()[1], found.state.sequence if found.state else 0)
         found.state = known._replace(sequence=last, commit=found.commit)
         self.take_over(found, live=True)
@@ -275,7 +316,7 @@ class SqliteStorage:
 
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing."""
-        if changes or self._archive.is_behind:
+        if changes or self._archive.is_behind or self._audit.is_behind:
             with _as_storage_errors():
                 self._commit(changes)
 
@@ -292,9 +333,11 @@ class SqliteStorage:
             if changes.override is not None:
                 run, override = changes.override
                 self._writer.override(Key.of(run.session_id, run.started_at), override)
+            self._audit.write(changes.audit)
             write_state(self._db, state)
             self._archive.tidy(state.age.now)
             self._books.tidy(state.age.now)
+            self._audit.tidy(state.age.now, len(changes.audit))
             self._db.execute("COMMIT")
         except BaseException as exc:
             if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
@@ -303,13 +346,14 @@ class SqliteStorage:
                 self._db.execute("ROLLBACK")
             self._archive.recount()
             self._books.recount()
+            self._audit.recount()
             raise
         self._state = state
         self._last.note(state.commit, state.sequence)
         for run in changes.archived:
             self._writer.live.pop(run.session_id, None)
         self._writer.live.update(written)
-        if self._archive.is_behind:
+        if self._archive.is_behind or self._audit.is_behind:
             self._file.shrink()
 
     def closed_windows(self, budget: str, group: Group, most: int) -> list[ClosedWindow]:
@@ -317,11 +361,17 @@ class SqliteStorage:
         with _as_storage_errors():
             return self._books.closed_windows(budget, group, most)
 
+    def audit(self, query: AuditQuery) -> AuditPage:
+        """Return entries of the audit log."""
+        with _as_storage_errors():
+            return self._audit.read(query)
+
     def stats(self) -> StorageStats:
         """Return how the storage is."""
         return StorageStats(
-            self._file.size(), self._rows.unreadable, self._archive.evicted, self._renewals
-        )
+            self._file.size(), self._rows.unreadable, self._archive.evicted, self._renewals,
+            *self._audit.stats(),
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close the file; it is whole without its side files then, unless it is being read."""
@@ -347,25 +397,34 @@ def open_sqlite(
     time: Callable[[], float] = time.time,
     archive_size: int = ARCHIVE_SIZE,
     boot: Callable[[], Boot] = Boot,
+    *,
+    audit_size: int = AUDIT_SIZE,
+    audit_keep: float = AUDIT_KEEP,
 ) -> tuple[SqliteStorage, Restored]:
     """Open or make the storage at ``path`` and return it with what is in it.
 
     time: returns Unix seconds, by which archived runs grow old. archive_size: bytes that these may
-    take. boot: returns the time that cannot be set; by default it is not known.
+    take. boot: returns the time that cannot be set; by default it is not known. audit_size,
+    audit_keep: bytes and seconds of the audit log.
     A damaged file is renamed and a new one begun. Raises UnusableStorageError for a file that
     cannot be opened, is in use, is no database, or was written by a newer version.
     """
+    make = partial(
+        SqliteStorage, time=time, archive_size=archive_size, boot=boot, audit_size=audit_size,
+        audit_keep=audit_keep,
+    )  # fmt: skip
     try:
         check_kind(path)
-        return _opened(path, time, archive_size, boot)
+        return _opened(path, make)
     except (sqlite3.OperationalError, OSError) as exc:
         raise UnusableStorageError(path, f"cannot be opened: {exc}", advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
         aside = set_aside(path)
         problem = str(exc)
     found = salvaged(aside)
-    store, _ = _opened(path, time, archive_size, boot)
+    store, _ = _opened(path, make)
     store.take_over(found, live=True)
+    store.note_anew(found)
     restored = store.load()
     store.raise_to_verdicts(restored)
     restored = dataclasses.replace(restored, clock_set=store.mind_clock(restored.runs))
@@ -376,15 +435,13 @@ def open_sqlite(
         path, problem, aside, len(found.runs),
         sum(at is not None for _, _, at in found.runs.values()), len(found.overrides),
     )  # fmt: skip
-    return store, restored
+    return store, store.with_incidents(restored)
 
 
-def _opened(
-    path: str, time: Callable[[], float], archive_size: int, boot: Callable[[], Boot]
-) -> tuple[SqliteStorage, Restored]:
+def _opened(path: str, make: Callable[[OpenFile], SqliteStorage]) -> tuple[SqliteStorage, Restored]:
     storage = open_file(path, _LOCK_TIMEOUT)
     try:
-        store = SqliteStorage(storage, time, archive_size, boot)
+        store = make(storage)
         restored = store.load()
         if storage.lost_log:
             taken_back = store.take_back(storage.lost_log)
@@ -397,4 +454,4 @@ def _opened(
     except BaseException:
         storage.close()
         raise
-    return store, restored
+    return store, store.with_incidents(restored)
