@@ -33,11 +33,15 @@ from otel_budget.policy.status import SEVERITY, minus, ratio_of, remaining_of, s
 from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from otel_budget.core.budget import Budget, Group, WindowSpan
     from otel_budget.core.uncertainty import UsageUncertainty
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.decision_table import Decision
+
+Outline = tuple[tuple[object, ...], ...]
+"""Of each budget of a verdict what makes it another one."""
 
 _NOTHING: Final[Mapping[str, Number]] = MappingProxyType({})
 _NONE: Final[frozenset[str]] = frozenset()
@@ -106,17 +110,8 @@ class Pools:
     """The budgets of a run, as they stand: one object for all runs that have the same ones."""
 
     __slots__ = (
-        "_bound",
-        "_budgets",
-        "_digest",
-        "_enforced",
-        "_has_shadows",
-        "_shadow_status",
-        "chosen",
-        "headroom",
-        "limited",
-        "states",
-        "status",
+        "_bound", "_budgets", "_by_chosen", "_digest", "_enforced", "_has_shadows", "_outlines",
+        "_shadow_status", "chosen", "headroom", "limited", "low", "states", "status",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +124,13 @@ class Pools:
         self.states = tuple(state for _, state in self._budgets)
         """All of them, by name."""
         self.chosen = chosen
+        self.low = frozenset(
+            budget.name
+            for budget, state in self._budgets
+            if budget.when_low is WhenLow.FINISH_MOST and state.status is LimitStatus.APPROACHING
+        )
+        """Names of those in which some runs go on and others stop."""
+        self._by_chosen: dict[frozenset[str], Pools] = {chosen: self}
         enforced = [each for each in self._budgets if each[1].mode is Mode.ENFORCE]
         self.status = worst(state.status for _, state in enforced)
         """The worst of those that are enforced."""
@@ -142,10 +144,29 @@ class Pools:
         self._enforced: Pools | None = None
         self._digest: str | None = None
         self._bound: dict[tuple[bool, ...], tuple[BudgetState, ...]] = {}
+        self._outlines: dict[int, tuple[tuple[BudgetState, ...], Outline]] = {}
 
     def __bool__(self) -> bool:
         """True if there is a budget."""
         return bool(self.states)
+
+    def beside(self, others: Sequence[tuple[Budget, BudgetState]]) -> Pools:
+        """Return these and others."""
+        return Pools([*self._budgets, *others], self.chosen)
+
+    def with_chosen(self, chosen: frozenset[str]) -> Pools:
+        """Return the same for a run that is among those which finish in these."""
+        known = self._by_chosen.get(chosen)
+        if known is None:
+            known = self._by_chosen[chosen] = Pools(self._budgets, chosen)
+        return known
+
+    def outline_of(self, states: tuple[BudgetState, ...]) -> Outline:
+        """Return what makes a verdict with these states, by ``bound_by``, another one."""
+        known = self._outlines.get(id(states))
+        if known is None or known[0] is not states:
+            known = self._outlines[id(states)] = states, outlines(states)
+        return known[1]
 
     def limiting(self, own: Collection[str]) -> Collection[str]:
         """Return the resources that one of these limits, or the run's own bounds do."""
@@ -251,6 +272,49 @@ class Pools:
             for state, (budget, _) in zip(states, self._budgets, strict=True)
             if state.binds
         )
+
+
+def outlines(states: Sequence[BudgetState]) -> Outline:
+    """Return what makes budgets of a verdict others: not what was used, but what that amounts to.
+
+    Times to the millisecond, as a verdict has them.
+    """
+    return tuple([outline_of(state) for state in states])
+
+
+def outline_of(state: BudgetState) -> tuple[object, ...]:
+    """Return the same of one."""
+    resets_at = state.window.resets_at
+    return (
+        state.origin, state.mode, state.binds, None if resets_at is None else round(resets_at, 3),
+        [(name, one.limit, one.status) for name, one in state.resources.items()],
+    )  # fmt: skip
+
+
+def weighed(budget: Budget, run: RunTotals) -> dict[str, Number]:
+    """Return what one run used, its tokens as the budget weighs them, rounded up."""
+    used = dict(run.totals())
+    if budget.weights and semconv.TOKENS in used:
+        used[semconv.TOKENS] = -(-_thousandths(budget, run) // WHOLE_WEIGHT)
+    return used
+
+
+def _thousandths(budget: Budget, run: RunTotals) -> int:
+    tokens, kinds = int(run.totals()[semconv.TOKENS]), run.token_kinds()
+    by_kind = (number * budget.weights.get(kind, WHOLE_WEIGHT) for kind, number in kinds.items())
+    return sum(by_kind) + (tokens - sum(kinds.values())) * WHOLE_WEIGHT
+
+
+def weight_of(budget: Budget, run: RunTotals) -> Callable[[dict[str, float]], dict[str, float]]:
+    """Return how tokens of a run are weighed that are not of any kind yet: as those it used."""
+    tokens = run.totals().get(semconv.TOKENS)
+    if not budget.weights or not tokens:
+        return lambda amounts: amounts
+    weight = _thousandths(budget, run) / WHOLE_WEIGHT / int(tokens)
+    return lambda amounts: {
+        name: amount * weight if name == semconv.TOKENS else amount
+        for name, amount in amounts.items()
+    }
 
 
 def worst(statuses: Iterable[LimitStatus]) -> LimitStatus:

@@ -150,6 +150,18 @@ def _calls_within(
     return _bounded(number + min(1.0, max(0.0, part)))
 
 
+def use_of_calls(number: float, size: CallSize) -> float:
+    """Return what so many calls from now will use: what ``_calls_within`` turns round."""
+    growth = max(size.growth, 0.0)
+    newest = max(size.newest, 0.0)
+    if size.top > 0 and growth > 0:
+        until = max(0.0, (size.top - newest) / growth)
+        if number > until:
+            used = until * (newest + growth / 2 + growth * until / 2)
+            return used + (number - until) * (size.top + size.bottom) / 2
+    return number * (newest + growth / 2 + growth * number / 2)
+
+
 def _bounded(number: float) -> float | None:
     """Return a number of calls; None of more than anybody counts."""
     return number if number <= _MOST else None

@@ -24,6 +24,7 @@ from otel_budget.sidecar.failing_runs import Failing, unstorable
 from otel_budget.sidecar.family_verdicts import FamilyVerdicts
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.returning_runs import ReturningRuns
+from otel_budget.sidecar.shared_budgets import SharedBudgets
 from otel_budget.sidecar.storage.base import StorageError
 from otel_budget.sidecar.stored_runs import StoredRuns
 from otel_budget.sidecar.suggesting import SuggestedLimits
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from otel_budget.core.audit import AuditEntry, AuditPage, AuditQuery
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.top_up import TopUpRequest
     from otel_budget.ledger.findings import Finding
     from otel_budget.ledger.freshness import Spell
     from otel_budget.ledger.run import RunTotals
@@ -86,6 +89,7 @@ class Evaluator:
         self._family = FamilyVerdicts(self._ledger.families)
         self._suggested = SuggestedLimits(restored.past_runs, now)
         self._audit = audit
+        self._shared = SharedBudgets(restored.top_ups, restored.choices)
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
@@ -133,23 +137,29 @@ class Evaluator:
         now: float,
         *,
         override: tuple[RunTotals, Override] | None = None,
+        granted: TopUp | None = None,
     ) -> TickResult:
         """Take in an observation, if there is one, and evaluate every run as of ``now``.
 
-        override: what an operator ordered for a run, to be stored with the rest. Returns only after
-        all of it is stored. Raises StorageError when that fails.
+        override: what an operator ordered for a run, to be stored with the rest. granted: what an
+        operator added to a shared budget. Returns only after all of it is stored. Raises
+        StorageError when that fails.
         """
         # Before anything that takes time: a tick that takes long is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
+        self._shared.begin(rules, self._ledger, now)
         self.rest = rest = self._take_in(observation, rules, now)
         whole = override is not None or rules is not self._rules or self._is_behind
         self._alone = None if whole or observation is None else runs_alone(observation)
         if self._alone is not None and self._family.are_there:
             self._alone = self._family.with_relatives(self._alone)
+        if self._shared.settle(now, whole=self._alone is None):
+            self._alone = None  # others share what changed
         self._is_behind = True
         self._let_go(rules, forget_after, now)
         self._retry_unstored()
-        every = (observation is None and override is None) or rules is not self._rules
+        asked = observation is not None or override is not None or granted is not None
+        every = not asked or rules is not self._rules
         base, rules = rules, self._suggested.rules(rules)
         if self._audit is not None:
             self._audit.note_rules(base, now)
@@ -160,7 +170,8 @@ class Evaluator:
         self._ledger.books.note_wall_clock(self._disk.ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
         self._rules, self._is_behind = base, False
-        return self._publish(evaluated, changes, rest, now)
+        result = self._publish(evaluated, changes, rest, now)
+        return result if granted is None else dataclasses.replace(result, granted=granted)
 
     def _take_in(
         self, observation: Observation | None, rules: Rules, now: float
@@ -244,6 +255,7 @@ class Evaluator:
             failures=self._take_failures(),
             rest=rest,
             suggestions=self._suggested.report(),
+            budgets=self._shared.report(),
         )
 
     def apply_override(
@@ -270,6 +282,22 @@ class Evaluator:
         rules = self._suggested.rules(rules)
         effect = effect_of(override, before.holding(now), snapshot, verdict, rules)
         return dataclasses.replace(result, effect=effect)
+
+    def top_up(
+        self, asked: TopUpRequest, rules: Rules, forget_after: float, now: float
+    ) -> TickResult:
+        """Add to a shared budget, and evaluate the runs that share it; ``granted`` is the grant.
+
+        The same request with the same key is the same grant. Returns once all of it is stored.
+        Raises TopUpRefusedError, StorageError, and InvalidValueError where there is no reset to
+        hold until; nothing is added then.
+        """
+        granted = self._shared.give(asked, rules, self._ledger, now)
+        try:
+            return self.tick(None, rules, forget_after, now, granted=granted)
+        except BaseException:
+            self._shared.take_back(granted)
+            raise
 
     def overrides_of(
         self, session_id: str, most: int, now: float
@@ -335,6 +363,7 @@ class Evaluator:
         where = self._ledger.targets
         newest = where.readings
         failing, suggested = self._failing, self._suggested
+        shared, shares = self._shared, self._shared.concerned
         concerned, family = bool(suggested.concerned), self._family
         related, above = family.are_there, NOTHING_ABOVE
         for session_id, run in family.in_order(self._looked_at()):
@@ -351,12 +380,15 @@ class Evaluator:
                     missing = where.is_followed(session_id)
                 again = every or missing or (concerned and suggested.concerns(run))
                 again = again or (related and family.concerns(session_id, above, before))
+                again = again or (shares and shared.concerns(run))
                 if again or before is None or not before.is_current(run, now):
                     snapshot = self._ledger.snapshot(run, now, rules.ceilings)
                     if snapshot.active is not None:
                         run.note_active(snapshot.active)
                     by = suggested.rules_of(run, rules)
-                    before = CachedVerdict.of(run, snapshot, by, now, before, above=above)
+                    before = CachedVerdict.of(
+                        run, snapshot, by, now, before, budgets=shared.of(run), above=above
+                    )
                     evaluated.append(before)
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
@@ -474,6 +506,7 @@ class Evaluator:
             self._ledger.books.all_unstored()
             if self._audit is not None:
                 self._audit.note_anew(now)
+            self._shared.all_unstored()
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         ends, books = self._suggested.unstored, self._ledger.books
@@ -481,7 +514,9 @@ class Evaluator:
         self._disk.write(
             sequence, self._fresh(), live, verdicts, override, ends=ends, books=books.unstored(),
             entries=entries,
+            shared=self._shared.unstored,
         )  # fmt: skip
         books.stored()
         self._suggested.stored(all_judged=self._alone is None)
+        self._shared.stored(all_judged=self._alone is None)
         self._sequence = sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import by_wall
-from otel_budget.sidecar.storage.base import Changes, StorageError
+from otel_budget.sidecar.storage.base import NO_SHARED_CHANGES, Changes, SharedChanges, StorageError
 from otel_budget.sidecar.storage.recovery import recovered
 from otel_budget.sidecar.stored_mark import StoredMark, is_stored
 
@@ -133,12 +133,14 @@ class StoredRuns:
         ends: tuple[Sequence[PastRun], Sequence[RunKey]],
         books: BookChanges,
         entries: Sequence[AuditEntry] = (),
+        shared: SharedChanges = NO_SHARED_CHANGES,
     ) -> None:
         """Store live runs, those that leave, verdicts, an order and ends, as one change.
 
         fresh: runs that are not on disk as they are. live: session ids in the ledger. ends: how
-        runs ended, and of which that is not needed any more. books: what changed in those of
-        shared budgets. entries: of the audit log. Raises whatever the storage does; nothing is
+        runs ended, and of which that is not needed any more. books, shared: what changed in the
+        books of shared budgets, and beside them. entries: of the audit log. Raises whatever the
+        storage does; nothing is
         stored then.
         """
         gone = [
@@ -156,6 +158,7 @@ class StoredRuns:
                 *ends,
                 books=books,
                 audit=entries,
+                shared=shared,
             )
         )
         for run in self.leaving:

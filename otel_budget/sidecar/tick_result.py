@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.audit import AuditEntry
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import Observation
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.findings import Finding, RunFailure
@@ -111,3 +112,5 @@ class TickResult:
     """What was added to the audit log."""
     budgets: Mapping[str, BudgetReport] = dataclasses.field(default_factory=dict)
     """How the shared budgets stand, by name."""
+    granted: TopUp | None = None
+    """What an operator added to a shared budget by this step, or had added before."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.resources import TIMES
 from otel_budget.core.verdict import LimitStatus, judged
-from otel_budget.policy.budgets import NO_POOLS, Pools
+from otel_budget.policy.budgets import NO_POOLS, Outline, Pools, outlines
 from otel_budget.policy.families import NOTHING_ABOVE, Above
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 
@@ -33,10 +33,15 @@ class CachedVerdict:
 
     __slots__ = ("due_at", "fingerprint", "revision", "run", "silence", "stopped_above", "verdict")
 
-    def __init__(self, verdict: Verdict) -> None:
-        """Keep a verdict of which nothing else is known: it does not stand."""
+    def __init__(self, verdict: Verdict, budgets: Pools | None = None) -> None:
+        """Keep a verdict of which nothing else is known: it does not stand.
+
+        budgets: those it was made with, if they are known.
+        """
         self.verdict = verdict
-        self.fingerprint = _fingerprint(verdict)
+        shared = verdict.budgets
+        outline = outlines(shared) if budgets is None else budgets.outline_of(shared)
+        self.fingerprint = _fingerprint(verdict, outline)
         """What makes it another one: not its numbers, but what they amount to."""
         self.run: RunTotals | None = None
         self.stopped_above: str | None = None
@@ -62,7 +67,7 @@ class CachedVerdict:
         what holds because of the runs that it is a descendant of.
         """
         verdict = verdict_from_snapshot(snapshot, rules, now, budgets, above)
-        evaluated = cls(verdict)
+        evaluated = cls(verdict, budgets)
         evaluated.stopped_above = above.stopped_by
         vanished = verdict.run_state == semconv.VANISHED
         if snapshot.overrides or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
@@ -108,8 +113,8 @@ def _share(session_id: str) -> float:
     return zlib.crc32(session_id.encode()) / 2**32
 
 
-def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
-    """Return what makes a verdict another one: of a budget not what it used."""
+def _fingerprint(verdict: Verdict, budgets: Outline) -> tuple[object, ...]:
+    """Return what makes a verdict another one. budgets: the same of its budgets."""
     return (
         verdict.started_at,
         verdict.also_started_at,
@@ -119,11 +124,5 @@ def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
         verdict.stopped_by,
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
         verdict.would and verdict.would[:4],
-        tuple(
-            (
-                budget.origin, budget.mode, budget.binds, budget.window.resets_at,
-                [(name, one.limit, one.status) for name, one in budget.resources.items()],
-            )
-            for budget in verdict.budgets
-        ),
-    )  # fmt: skip
+        budgets,
+    )

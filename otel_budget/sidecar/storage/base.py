@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.ledger.book_values import NO_BOOK_CHANGES, NO_BOOKS
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from otel_budget.core.audit import AuditEntry, AuditPage, AuditQuery
-    from otel_budget.core.budget import Group
+    from otel_budget.core.budget import BudgetKey, Group, TopUp
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.book_values import BookChanges, ClosedWindow, StoredBooks
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.finish_most import Choice
     from otel_budget.policy.suggester import PastRun, RunKey
 
 
@@ -41,6 +42,26 @@ class UnusableStorageError(StorageError):
     def __init__(self, path: str, problem: str, advice: str) -> None:
         self.path, self.problem, self.advice = path, problem, advice
         super().__init__(f"storage {path}: {problem}; {advice}")
+
+
+class SharedChanges(NamedTuple):
+    """What of shared budgets beside their books is new."""
+
+    top_ups: tuple[TopUp, ...] = ()
+    """Grants that were given."""
+    gone: tuple[str, ...] = ()
+    """Keys of grants that are not needed any more."""
+    choices: tuple[Choice, ...] = ()
+    """Runs that were told to go on in a budget that is low."""
+    dropped: tuple[tuple[BudgetKey, str], ...] = ()
+    """Budget, group and session id of those that are not any more."""
+
+    def __bool__(self) -> bool:
+        """True if there is anything to write."""
+        return bool(self.top_ups or self.gone or self.choices or self.dropped)
+
+
+NO_SHARED_CHANGES: Final = SharedChanges()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,10 @@ class Restored:
     """The last one given to an entry of the audit log, or a larger one."""
     incidents: tuple[Mapping[str, Any], ...] = ()
     """What was wrong with the storage, as bodies of entries of the audit log."""
+    top_ups: tuple[TopUp, ...] = ()
+    """What operators added to shared budgets."""
+    choices: tuple[Choice, ...] = ()
+    """Runs that were told to go on in a budget that is low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +110,14 @@ class Changes:
     """What happened, each with its number."""
     books: BookChanges = NO_BOOK_CHANGES
     """What changed in the books of budgets that runs share."""
+    shared: SharedChanges = NO_SHARED_CHANGES
+    """What of shared budgets beside their books is new."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
         runs = self.runs or self.archived or self.verdicts or self.override
-        return bool(runs or self.past_runs or self.dropped or self.audit or self.books)
+        budgets = self.books or self.shared
+        return bool(runs or self.past_runs or self.dropped or self.audit or budgets)
 
 
 class StorageStats(NamedTuple):

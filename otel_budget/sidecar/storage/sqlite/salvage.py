@@ -26,8 +26,10 @@ from otel_budget.sidecar.storage.records import (
     verdict_of,
 )
 from otel_budget.sidecar.storage.recovery import recovered
+from otel_budget.sidecar.storage.shared_rows import top_up_of
 from otel_budget.sidecar.storage.sqlite.audit_table import BEGIN, entry_of
 from otel_budget.sidecar.storage.sqlite.file import side_files
+from otel_budget.sidecar.storage.sqlite.shared_tables import write_top_ups
 from otel_budget.sidecar.storage.sqlite.state import LEAP, State, state_of, write_state
 
 if TYPE_CHECKING:
@@ -35,15 +37,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from otel_budget.core.audit import AuditEntry
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.suggester import PastRun
     from otel_budget.sidecar.storage.sqlite.writer import Writer
 
-#: How the rows of accounts, verdicts, orders, past runs, the audit log and the state begin; all is
-#: printable.
-_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow|number)":')
+#: How the rows of accounts, verdicts, orders, past runs, the audit log, grants and the state begin;
+#: all is printable.
+_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow|number|top_up)":')
 _END: Final = re.compile(rb'"digest":"[0-9a-f]{16}"\}')
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e]*")
 _PAGE: Final = 4096
@@ -67,6 +70,8 @@ class Salvaged:
     past_runs: dict[Key, PastRun] = field(default_factory=dict)
     audit: dict[int, tuple[AuditEntry, str]] = field(default_factory=dict)
     """Entries of the audit log by number, each with its text."""
+    top_ups: dict[str, TopUp] = field(default_factory=dict)
+    """By their own keys."""
     state: State | None = None
 
     @property
@@ -171,9 +176,6 @@ class _Search:
             state = state_of(text)
             if found.state is None or found.state.commit < state.commit:
                 found.state = state
-        elif text.startswith(BEGIN.encode()):
-            entry, line = entry_of(text)
-            found.audit[entry.number] = entry, line
         elif text.startswith(b'{"workflow"'):
             past_run = past_run_of(text)
             key = Key.of(*past_run.key)
@@ -185,12 +187,22 @@ class _Search:
             known = found.verdicts.get(key)
             if known is None or (known.sequence or 0) < (verdict.sequence or 0):
                 found.verdicts[key] = verdict
+        elif text.startswith(BEGIN.encode()):
+            entry, line = entry_of(text)
+            found.audit[entry.number] = entry, line
+        elif text.startswith(b'{"top_up"'):
+            given = top_up_of(text)
+            found.top_ups[given.key] = given
         else:
-            run = run_of(text)
-            key = Key.of(run.session_id, run.started_at)
-            commit = int(json.loads(text).get("commit", 0))
-            if key not in found.runs or found.runs[key][0] < commit:
-                found.runs[key] = commit, run, _archived_at(before, key)
+            self._take_run(text, before)
+
+    def _take_run(self, text: bytes, before: bytes) -> None:
+        found = self.found
+        run = run_of(text)
+        key = Key.of(run.session_id, run.started_at)
+        commit = int(json.loads(text).get("commit", 0))
+        if key not in found.runs or found.runs[key][0] < commit:
+            found.runs[key] = commit, run, _archived_at(before, key)
 
 
 def _text_at(view: memoryview, start: int, pages: _Pages) -> bytes:
@@ -269,6 +281,8 @@ def put_in(
         for key, override in sorted(found.overrides, key=lambda given: given[1].at):
             writer.override(key, override)
         writer.past_runs(found.past_runs.values(), ())
+        if found.top_ups:
+            write_top_ups(db, found.top_ups.values())
         write_state(db, state)
 
 

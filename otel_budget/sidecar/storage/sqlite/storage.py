@@ -51,6 +51,7 @@ from otel_budget.sidecar.storage.sqlite.salvage import (
     state_after,
 )
 from otel_budget.sidecar.storage.sqlite.schema import check_kind
+from otel_budget.sidecar.storage.sqlite.shared_tables import read_shared, write_shared
 from otel_budget.sidecar.storage.sqlite.state import (
     LEAP,
     Age,
@@ -142,6 +143,7 @@ class SqliteStorage:
         if misplaced or lost:
             runs += self._restore(misplaced, lost, verdicts)
         self._writer.live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in runs}
+        top_ups, choices = read_shared(self._rows)
         return Restored(
             runs=tuple(runs),
             verdicts=tuple(
@@ -150,6 +152,8 @@ class SqliteStorage:
             sequence=self._state.sequence,
             past_runs=self._past_runs(),
             books=self._stored_books(verdicts),
+            top_ups=top_ups,
+            choices=choices,
         )
 
     def _stored_books(self, verdicts: Sequence[Verdict]) -> StoredBooks:
@@ -330,6 +334,7 @@ class SqliteStorage:
             self._writer.verdicts(changes.verdicts)
             self._writer.past_runs(changes.past_runs, changes.dropped)
             self._books.write(changes.books, state.commit)
+            write_shared(self._db, changes.shared)
             if changes.override is not None:
                 run, override = changes.override
                 self._writer.override(Key.of(run.session_id, run.started_at), override)

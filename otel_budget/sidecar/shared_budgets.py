@@ -1,0 +1,343 @@
+"""Shared budgets in the steps of a sidecar, and of a replay: how they stand, and whom it concerns.
+
+In each step ``begin``, before use is taken in: edits, and windows that end. Then ``settle``: what
+changed of which group, which runs go on in a budget that is low, and whose verdicts no longer hold.
+Then ``of``, for each run that is judged. What is to be stored goes into the commit of the step.
+
+Nothing here costs anything for a run whose budgets did not change: there is one object for all runs
+that share the same groups, made when the first of them is judged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget.core.budget import Budget, WhenLow, WindowKind, WindowSpan
+from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.budgets import NO_POOLS, Pools, budget_state, outline_of, weighed
+from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
+from otel_budget.sidecar.finishing_runs import FinishingRuns
+from otel_budget.sidecar.storage.base import SharedChanges
+from otel_budget.sidecar.top_ups import TopUps, sum_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_budget.core.budget import BudgetKey, Group, TopUp
+    from otel_budget.core.top_up import TopUpRequest
+    from otel_budget.core.verdict import BudgetState
+    from otel_budget.ledger.ledger import Ledger
+    from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.finish_most import Choice
+    from otel_budget.policy.verdicts import Rules
+
+_NO_KEYS: Final[tuple[BudgetKey, ...]] = ()
+
+
+class _Standing(NamedTuple):
+    """How a group stands, and what that is worked out from."""
+
+    revision: int
+    """Of its books."""
+    state: BudgetState
+    top_ups: tuple[TopUp, ...]
+    counted_from: float
+
+
+class _Shared(NamedTuple):
+    """The budgets of all runs that share the same groups."""
+
+    keys: tuple[BudgetKey, ...]
+    states: tuple[BudgetState, ...]
+    """Of those that have books, in the order of ``keys``."""
+    pools: Pools
+
+
+class SharedBudgets:
+    """The shared budgets of one ledger. Used from one thread at a time."""
+
+    def __init__(self, top_ups: Iterable[TopUp] = (), choices: Iterable[Choice] = ()) -> None:
+        """Begin with what was stored: grants, and who was told to go on."""
+        self._top_ups = TopUps(top_ups)
+        self._finishing = FinishingRuns(choices)
+        self._budgets: dict[str, Budget] = {}
+        self._configured: tuple[Budget, ...] = ()
+        self._ledger: Ledger | None = None
+        self._now = 0.0
+        self._standing: dict[BudgetKey, _Standing] = {}
+        self._low: set[BudgetKey] = set()
+        """Those with ``finish_most`` that are past their warning line."""
+        self._stale: set[BudgetKey] = set()
+        """Groups whose top-ups changed."""
+        self._shared: dict[int, _Shared] = {}
+        """By the id of its keys, which the books keep."""
+        self._checked: set[int] = set()
+        """Those that were found to be as of this step."""
+        self._concerned: set[BudgetKey] = set()
+        self._concerns: dict[int, bool] = {}
+        self._reports: dict[str, dict[Group, GroupReport]] = {}
+        self._since: dict[str, float] = {}
+
+    # What a step does, in this order.
+
+    def begin(self, rules: Rules, ledger: Ledger, now: float) -> None:
+        """Take note which budgets there are, and let windows end; before use is taken in."""
+        self._now, self._ledger = now, ledger
+        if rules.budgets is not self._configured or ledger.books.budgets is not rules.budgets:
+            ledger.use_budgets(rules.budgets, now)
+            self._edit(rules.budgets, now)
+        if self._configured:
+            ledger.books.advance(now)
+
+    def _edit(self, budgets: tuple[Budget, ...], now: float) -> None:
+        self._configured, self._budgets = budgets, {one.name: one for one in budgets}
+        self._since = {name: self._since.get(name, now) for name in self._budgets}
+        self._standing.clear()
+        self._shared.clear()
+        self._reports.clear()
+        self._low.clear()
+        if self._ledger is not None:
+            for name, budget in self._budgets.items():
+                for group in self._ledger.books.groups_of(name):
+                    self._note_low((name, group), budget)
+        self._grant()
+
+    def settle(self, now: float, *, whole: bool = True) -> bool:
+        """Find out what changed, once use is taken in; return whether it concerns any run.
+
+        whole: False in a step that looks at some runs alone.
+        """
+        if not self._configured or self._ledger is None:
+            return False
+        self._now = now
+        self._checked.clear()
+        changed = self._ledger.books.take_changed() | self._stale | self._top_ups.ended(now)
+        self._stale = set()
+        for key in changed:
+            if key[0] in self._budgets and self._is_another(key, self._budgets[key[0]]):
+                self._concerned.add(key)
+        if self._top_ups and not changed.isdisjoint(self._top_ups.groups):
+            self._grant()
+        if whole or not self._low.isdisjoint(changed):
+            self._choose()
+        self._concerns.clear()
+        return self.concerned
+
+    def _is_another(self, key: BudgetKey, budget: Budget) -> bool:
+        """Tell whether verdicts on a group's runs would be others by how it stands now."""
+        before = self._standing.pop(key, None)
+        if budget.window.kind is WindowKind.RUN:
+            return True
+        now = self._stand(key)
+        self._note_low(key, budget)
+        return before is None or outline_of(now.state) != outline_of(before.state)
+
+    def _grant(self) -> None:
+        """Tell the books what is granted: what that covers is no overrun."""
+        if self._ledger is None or not self._top_ups:
+            return
+        granted = {}
+        for key in self._top_ups.groups:
+            budget = self._budgets.get(key[0])
+            if budget is not None and budget.window.kind is not WindowKind.RUN:
+                top_ups = self._stand(key).top_ups
+                if top_ups:
+                    granted[key] = sum_of(top_ups)
+        self._ledger.books.grant(granted)
+
+    def _note_low(self, key: BudgetKey, budget: Budget) -> None:
+        if budget.when_low is WhenLow.FINISH_MOST and budget.window.kind is not WindowKind.RUN:
+            if self._stand(key).state.status is LimitStatus.OK:
+                self._low.discard(key)
+            else:
+                self._low.add(key)
+
+    def _choose(self) -> None:
+        """Find out which runs go on in budgets that are low."""
+        if self._ledger is None or not (self._low or self._finishing.keys):
+            return
+        low = {key: (self._budgets[key[0]], self._stand(key).state) for key in self._low}
+        self._finishing.choose(low, self._ledger, self._now)
+
+    @property
+    def concerned(self) -> bool:
+        """True if a run has other budgets than it was judged by, not all of which was stored."""
+        return bool(self._concerned or self._finishing.changed)
+
+    def concerns(self, run: RunTotals) -> bool:
+        """Tell whether a run has to be judged again for its budgets alone."""
+        if run.session_id in self._finishing.changed:
+            return True
+        scope = run.scope
+        if scope is None or not self._concerned:
+            return False
+        found = self._concerns.get(id(scope.keys))
+        if found is None:
+            found = not self._concerned.isdisjoint(scope.keys)
+            self._concerns[id(scope.keys)] = found
+        return found
+
+    def of(self, run: RunTotals) -> Pools:
+        """Return the budgets of a run as they stand in this step."""
+        if not self._configured or self._ledger is None:
+            return NO_POOLS
+        keys = self._ledger.books.keys_of(run)
+        if not keys:
+            return NO_POOLS
+        pools = self._pools(keys)
+        own = [
+            (budget, self._own(budget, key[1], run))
+            for key in keys
+            if (budget := self._budgets[key[0]]).window.kind is WindowKind.RUN
+        ]
+        if own:
+            pools = pools.beside(own)
+        if pools.low:
+            chosen = (key[0] for key in keys if self._finishing.has(key, run.session_id))
+            pools = pools.with_chosen(pools.low.intersection(chosen))
+        return pools
+
+    def _pools(self, keys: tuple[BudgetKey, ...]) -> Pools:
+        known = self._shared.get(id(keys))
+        if known is not None and known.keys is keys and id(keys) in self._checked:
+            return known.pools
+        kept = [key for key in keys if self._budgets[key[0]].window.kind is not WindowKind.RUN]
+        states = tuple([self._stand(key).state for key in kept])
+        if known is None or known.keys is not keys or not _same(known.states, states):
+            pairs = [(self._budgets[key[0]], s) for key, s in zip(kept, states, strict=True)]
+            known = self._shared[id(keys)] = _Shared(keys, states, Pools(pairs))
+        self._checked.add(id(keys))
+        return known.pools
+
+    def _stand(self, key: BudgetKey) -> _Standing:
+        """Return how a group stands; the same object while nothing of it changes."""
+        if self._ledger is None:
+            raise RuntimeError("before the first step it is not known which budgets there are")
+        use = self._ledger.books.use_of(*key)
+        known = self._standing.get(key)
+        if known is not None and known.revision == use.revision:
+            return known
+        budget = self._budgets[key[0]]
+        top_ups = self._top_ups.in_force(key, use.span, self._now)
+        state = budget_state(
+            budget, key[1], use.used, use.span, top_up=sum_of(top_ups), carried=use.carried,
+            at_least=frozenset(budget.limits) if use.at_least else frozenset(),
+        )  # fmt: skip
+        known = self._standing[key] = _Standing(use.revision, state, top_ups, use.counted_from)
+        return known
+
+    def _own(self, budget: Budget, group: Group, run: RunTotals) -> BudgetState:
+        """Return how a budget over each run by itself stands for one: by its own use."""
+        span = WindowSpan(run.first_seen_at if run.started_at is None else run.started_at)
+        top_ups = self._top_ups.in_force((budget.name, group), span, self._now)
+        return budget_state(
+            budget, group, weighed(budget, run), span, top_up=sum_of(top_ups),
+            at_least=run.uncertainty.at_least.intersection(budget.limits),
+        )  # fmt: skip
+
+    # Top-ups.
+
+    def give(self, asked: TopUpRequest, rules: Rules, ledger: Ledger, now: float) -> TopUp:
+        """Add to a budget from now on; the same request again is the same grant.
+
+        Raises TopUpRefusedError, and InvalidValueError where there is no reset to hold until.
+        """
+        self.begin(rules, ledger, now)
+        known = self._top_ups.known(asked)
+        if known is not None:
+            return known
+        budget = self._budgets.get(asked.budget)
+        if budget is None:
+            detail = f"no budget {asked.budget!r} is configured"
+            raise TopUpRefusedError(TopUpRefusal.UNKNOWN_BUDGET, detail)
+        key = budget.name, asked.group
+        given = self._top_ups.give(asked, self._span_of(budget, key), now)
+        self._stale.add(key)
+        self._standing.pop(key, None)
+        return given
+
+    def take_back(self, given: TopUp) -> None:
+        """Forget a grant that could not be stored."""
+        if given in self._top_ups.unstored[0]:
+            self._top_ups.take_back(given)
+            self._stale.add((given.budget, given.group))
+            self._standing.pop((given.budget, given.group), None)
+
+    def _span_of(self, budget: Budget, key: BudgetKey) -> WindowSpan:
+        """Return the present window of a group. Raises TopUpRefusedError for an unknown one."""
+        if self._ledger is None:
+            raise RuntimeError("before the first step no group is known")
+        books = self._ledger.books
+        if budget.window.kind is WindowKind.RUN:
+            runs = self._ledger.runs.values()
+            is_known = not budget.per or any(key in books.keys_of(run) for run in runs)
+            span = WindowSpan(self._now)
+        else:
+            is_known = not budget.per or key[1] in books.groups_of(budget.name)
+            span = books.use_of(*key).span
+        if not is_known:
+            named = budget.group_text(key[1])
+            detail = f"budget {budget.name} has no group {named!r} now: no run of it is known"
+            raise TopUpRefusedError(TopUpRefusal.UNKNOWN_GROUP, detail)
+        return span
+
+    # What is stored, and what is told.
+
+    @property
+    def unstored(self) -> SharedChanges:
+        """What is not on disk."""
+        top_ups, gone = self._top_ups.unstored
+        choices, dropped = self._finishing.unstored
+        return SharedChanges(top_ups, gone, choices, dropped)
+
+    def stored(self, *, all_judged: bool) -> None:
+        """Take note that all of it is on disk. all_judged: True if every run was looked at."""
+        self._top_ups.stored()
+        self._finishing.stored(all_judged=all_judged)
+        if all_judged:
+            self._concerned.clear()
+
+    def all_unstored(self) -> None:
+        """Take note that nothing of it is on disk."""
+        self._top_ups.all_unstored()
+        self._finishing.all_unstored()
+
+    def report(self) -> Mapping[str, BudgetReport]:
+        """Return how all budgets stand. One object per group, kept while nothing of it changes."""
+        if self._ledger is None or not self._configured:
+            return {}
+        books = self._ledger.books
+        found = {}
+        for name, budget in self._budgets.items():
+            runs = 0
+            groups: dict[Group, GroupReport] = {}
+            if budget.window.kind is not WindowKind.RUN:
+                listed = set(books.groups_of(name)) | (set() if budget.per else {()})
+                groups = {group: self._report(name, group) for group in listed}
+                runs = sum(one.sessions for one in groups.values())
+            self._reports[name] = groups
+            found[name] = BudgetReport(
+                budget, groups, self._since_of(name, groups), runs, books.refused(name)
+            )
+        self._standing = {
+            key: one for key, one in self._standing.items() if key[1] in self._reports[key[0]]
+        }
+        return found
+
+    def _since_of(self, name: str, groups: Mapping[Group, GroupReport]) -> float:
+        """Return since when a budget counts."""
+        first = next(iter(groups.values()), None)
+        return self._since[name] if first is None else first.counted_from
+
+    def _report(self, name: str, group: Group) -> GroupReport:
+        standing = self._stand((name, group))
+        sessions = 0 if self._ledger is None else self._ledger.books.use_of(name, group).sessions
+        before = self._reports.get(name, {}).get(group)
+        if before is not None and before.state is standing.state and before.sessions == sessions:
+            return before
+        return GroupReport(group, standing.state, standing.counted_from, sessions, standing.top_ups)
+
+
+def _same(one: tuple[BudgetState, ...], other: tuple[BudgetState, ...]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
