@@ -8,6 +8,8 @@ more and stops nobody: what its family used is known.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +46,22 @@ class Above(NamedTuple):
 
 
 NOTHING_ABOVE = Above()
+
+
+def stopped_below(own: Verdict, above: Above) -> Verdict:
+    """Return a run's own verdict, or in its place the stop that is handed on from above."""
+    try:
+        is_final = not own.should_continue and Reason(own.reason).is_final
+    except ValueError:
+        is_final = False
+    if above.stopped_by is None or is_final:
+        return own
+    decided = f"{own.decision_id}\x1fstopped by {above.stopped_by}"
+    return replace(
+        own, action=Action.STOP, reason=Reason.PARENT_STOPPED, message=above.said,
+        stopped_by=above.stopped_by,
+        decision_id=hashlib.sha256(decided.encode()).hexdigest()[: len(own.decision_id)],
+    )  # fmt: skip
 
 
 def above_children(verdict: Verdict, above: Above) -> Above:

@@ -23,6 +23,7 @@ from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.logs.logger import logger
 from otel_budget.policy.bounds import bounds_in, stricter
+from otel_budget.policy.families import stopped_below
 from otel_budget.policy.format import describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.status import SEVERITY, check
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.verdict import LimitCheckResult, ResourceState
+    from otel_budget.sdk.below import Below
     from otel_budget.sdk.clock import Clock
+    from otel_budget.sdk.kinship import Kinship
     from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import Report, RunRecord
     from otel_budget.sdk.sidecar_client.lease import Lease
@@ -97,6 +100,12 @@ class Guard:
         what is looked at when a call was counted."""
         self.said_unpriced = False
         """A limit on cost was said not to hold for calls without a model."""
+        self._marks = CROSSED
+        """The same, with what is counted below the run."""
+        self.family: Kinship | None = None
+        """The run's place among those of its process."""
+        self.standing: Verdict | None = None
+        """The verdict, if it is a stop; as of the last look."""
         self._uncertainty: UsageUncertainty | None = None
         # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
         # crosses its watermark: for any progress from ``unchanged_from`` on, and for an unknown one
@@ -123,6 +132,8 @@ class Guard:
     def verdict(self, progress: float | None) -> Verdict:
         """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
         own = self.local.verdict(progress, self._clock.time())
+        if self.family is not None:
+            own = stopped_below(own, self.family.above())
         if self._lease is None or not own.should_continue:
             return own
         theirs = self._lease.current()
@@ -156,6 +167,8 @@ class Guard:
 
         progress: what the run reports, None for unknown.
         """
+        if self.family is not None:
+            self.family.look_above()
         with self._lock:
             verdict, news = self._look_once(progress)
             while self._crossed():  # by another thread, between the look and the new marks
@@ -177,6 +190,8 @@ class Guard:
             partial(self._warn, resource, state) for resource, state in self._status_news(result)
         ]
         verdict = self.verdict(progress)
+        lost = verdict.reason == Reason.SIDECAR_LOST and self._record.closed_at is not None
+        self.standing = None if verdict.should_continue or lost else verdict
         self._set_watermarks(used, result, verdict)
         if (verdict.action, verdict.reason) != self._announced:
             self._announced = (verdict.action, verdict.reason)
@@ -248,7 +263,12 @@ class Guard:
             return
         at, further = report[1:], self._record.further_at_report
         marks = (self._own_watermarks, self._sidecar_watermarks.present)
-        crossed = any(m.crossed_by(self._record) and not m.reached_by(*at, further) for m in marks)
+        below = self._record.below
+        then = marks if below is None else [m.less(below.at(report)) for m in marks]
+        crossed = any(
+            m.crossed_by(self._record) and not before.reached_by(*at, further)
+            for m, before in zip(marks, then, strict=True)
+        )
         if crossed or self.local.has_outgrown(at, further):
             self._record.report = OUTGROWN
 
@@ -266,6 +286,30 @@ class Guard:
         """Wake everyone who waits, to look again."""
         for listener in tuple(self.listeners):
             listener()
+        if self.family is not None:
+            self.family.wake_children()
+
+    def add_below(self, more: Below) -> None:
+        """Count what a run below this one has used; ``check_below`` comes next."""
+        record = self._record
+
+        def add() -> None:
+            if record.below is not None:
+                record.below.add(more, record.report)
+            self._set_marks()
+
+        record.exclusively(add)
+
+    def check_below(self) -> None:
+        """Look at everything again if what was counted below the run crossed a watermark."""
+        if self._crossed():
+            with self._lock:
+                self._forget_outgrown_progress()
+            self.reconsider(self.progress)
+
+    def is_due(self) -> bool:
+        """Tell whether time alone may have changed the verdict since the last look."""
+        return self._clock.monotonic() >= self.unchanged_until
 
     def update_limits(self, limits: ResourceLimits) -> None:
         """Judge by other limits from now on."""
@@ -283,11 +327,15 @@ class Guard:
 
     def next_change_in(self) -> float | None:
         """Return the seconds until the passing of time alone may change the verdict, or None."""
-        moment = self._next_change()
+        moment = self.next_change_at()
         return None if moment is None else max(0.0, moment - self._clock.monotonic())
 
-    def _next_change(self) -> float | None:
+    def next_change_at(self) -> float | None:
+        """Return when the passing of time alone may change the verdict, by the clock; or None."""
         moments = list(self.local.crossings(self._clock.monotonic()))
+        above = None if self.family is None else self.family.change_above_at()
+        if above is not None:
+            moments.append(above)
         if self._lease is not None:
             theirs = self._lease.current()
             if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
@@ -330,14 +378,9 @@ class Guard:
 
         totals = {name: ahead(name) for name in COUNTED if name in used}
         self._own_watermarks = Watermarks.of(totals, self._record.carried)
-        marks = self._own_watermarks.and_of(self._sidecar_watermarks.present)
-        self.tokens_watermark, self.api_calls_watermark, self.cost_watermark = marks[:3]
-        self.further_watermarks = marks.further
-        unsaid = self.local.price_unheld and not self.said_unpriced
-        at_once = self.local.price_stops or unsaid
-        self.unpriced_watermark = -1 if at_once else self.api_calls_watermark
+        self._marks = self._own_watermarks.and_of(self._sidecar_watermarks.present)
         with self._record.lock:
-            self._set_call_marks()
+            self._set_marks()
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
@@ -352,8 +395,20 @@ class Guard:
                 self._record.limits.completion_threshold,
                 False,
             )
-        moment = self._next_change()
+        moment = self.next_change_at()
         self.unchanged_until = math.inf if moment is None else self._surely_before(moment)
+
+    def _set_marks(self) -> None:
+        """Set the counts of the run itself at which a status changes. Hold the record's lock."""
+        marks, below = self._marks, self._record.below
+        if below is not None:
+            marks = marks.less(below)
+        self.tokens_watermark, self.api_calls_watermark, self.cost_watermark = marks[:3]
+        self.further_watermarks = marks.further
+        unsaid = self.local.price_unheld and not self.said_unpriced
+        at_once = self.local.price_stops or unsaid
+        self.unpriced_watermark = -1 if at_once else self.api_calls_watermark
+        self._set_call_marks()
 
     def _set_call_marks(self) -> None:
         """Set the marks from the watermarks and the samples of the calls. Hold the record's lock:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.forecast import NO_FORECAST, Forecast
-from otel_budget.core.resources import FURTHER
+from otel_budget.core.resources import FURTHER, TIMES
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.policy.bounds import bounds_of
 from otel_budget.policy.forecast import completion_possible, forecast_of
@@ -15,6 +16,7 @@ from otel_budget.policy.outlook import OwnOutlook, with_forecasts
 from otel_budget.policy.status import remaining_of
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import verdict_from_usage
+from otel_budget.sdk.below import Below, together
 from otel_budget.sdk.phase_counters import plus
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from otel_budget.policy.bounds import Bounds
     from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import RunRecord
+
+
+_NOTHING_BELOW: Final = Below()
 
 
 class LocalEvaluation:
@@ -68,7 +73,8 @@ class LocalEvaluation:
             }
             if semconv.ACTIVE_DURATION in (self.bounds if bounds is None else bounds):
                 used[semconv.ACTIVE_DURATION] = record.active()
-            return {**used, **self._further(record.further)} if record.further else used
+            used = {**used, **self._further(record.further)} if record.further else used
+            return used if record.below is None else together(used, record.below)
 
     def _further(self, counted: Further) -> dict[str, Number]:
         """Return what the run used of further resources. counted: by this process."""
@@ -92,6 +98,9 @@ class LocalEvaluation:
             semconv.COST: plus(carried.cost_usd, cost),
             **self._further(further),
         }
+        below = self._record.below
+        if below is not None:
+            at = together(at, below.at(self._record.report))
         return is_outgrown(at, used, self.bounds)
 
     def crossings(self, now: float) -> Iterator[float]:
@@ -124,7 +133,8 @@ class LocalEvaluation:
             for name, limited in bounds.items():
                 if name in used:
                     remaining = remaining_of(used[name], limited.limit)
-                    forecasts[name] = forecast_of(name, remaining, pace, now)
+                    if record.below is None or name in TIMES:
+                        forecasts[name] = forecast_of(name, remaining, pace, now)
         return forecasts
 
     def foreseen(self, resources: Mapping[str, ResourceState]) -> Mapping[str, ResourceState]:
@@ -134,12 +144,18 @@ class LocalEvaluation:
             if record.closed_at is not None:
                 return resources
             outlook = OwnOutlook(record.pace(), record.active())
-            return with_forecasts(resources, outlook)
+            if record.below is None:
+                return with_forecasts(resources, outlook)
+            # What its own calls are like says nothing of those below it.
+            times = {name: state for name, state in resources.items() if name in TIMES}
+            return {**resources, **with_forecasts(times, outlook)}
 
     def completion_possible(self, progress: float | None) -> bool | None:
         """Tell whether the rest fits in every limit; None when that cannot be told."""
         record = self._record
         with record.lock:
+            if record.below is not None:
+                return None
             pace = record.pace()
             return completion_possible(self.used(), self.bounds, progress, self.uncertainty(), pace)
 
@@ -147,15 +163,18 @@ class LocalEvaluation:
         """Return what is not known of that."""
         record, carried = self._record, self._record.carried
         with record.lock:
+            below = record.below or _NOTHING_BELOW
             return UsageUncertainty(
-                carried.unpriced_calls + record.unpriced_calls,
-                carried.unknown_usage_calls + record.unknown_usage_calls,
-                carried.estimated_calls + record.estimated_calls,
+                carried.unpriced_calls + record.unpriced_calls + below.unpriced_calls,
+                carried.unknown_usage_calls
+                + record.unknown_usage_calls
+                + below.unknown_usage_calls,
+                carried.estimated_calls + record.estimated_calls + below.estimated_calls,
             )
 
     def verdict(self, progress: float | None, now: float) -> Verdict:
         """Return the run's own verdict. now: Unix time."""
-        return verdict_from_usage(
+        verdict = verdict_from_usage(
             self._record.session_id,
             self.used(),
             self.bounds,
@@ -166,3 +185,6 @@ class LocalEvaluation:
             on_unknown=self.on_unknown,
             now=now,
         )
+        if not self._record.below:
+            return verdict
+        return replace(verdict, message=verdict.message + "; with the use of its descendants")

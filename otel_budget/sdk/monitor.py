@@ -16,8 +16,8 @@ from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
 from otel_budget.runtime.environment import setting
+from otel_budget.sdk import family, wait
 from otel_budget.sdk import summary as report
-from otel_budget.sdk import wait
 from otel_budget.sdk.checkpoints import resuming
 from otel_budget.sdk.checkpoints.store import folder_or_none
 from otel_budget.sdk.clock import SYSTEM_CLOCK, Clock
@@ -27,7 +27,6 @@ from otel_budget.sdk.lifecycle.run_controller import RunController
 from otel_budget.sdk.metrics.label_cap import ENV_SCOPE, run_labels
 from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import Prices, prices_of
-from otel_budget.sdk.recorder import Recorder
 from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_name import (
     ENV_PARENT,
@@ -123,7 +122,7 @@ class ResourceMonitor:
             on_verdict=on_verdict,
         )
         self._run, self._record, self._guard = run, record, run.guard
-        self._recorder = Recorder(run, found, self)
+        self._recorder = family.join(run, record.parent)(run, found, self)
         self._context = RunContext(self._recorder.sink)
         self._monotonic = clock.monotonic  # bound once: should_continue is asked at every operation
         forked_run.watch(self)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.ledger.call_pace import CallPace
+    from otel_budget.sdk.below import Below
     from otel_budget.sdk.clock import Clock
 
 #: What a run used in all is the sum of these over its incarnations.
@@ -49,6 +50,7 @@ class RunRecord(RunCounters):
         "awake_since",
         "awake_until",
         "began_at",
+        "below",
         "calls",
         "clock",
         "closed_at",
@@ -88,6 +90,8 @@ class RunRecord(RunCounters):
         super().__init__(session_id, carried or ResourceUsage(session_id, started_at=now))
         self.labels, self.parent = dict(labels), parent
         self.calls = CallSamples()
+        self.below: Below | None = None
+        """What runs below it counted in this process; None: there are none."""
         self.report: Report | None = None
         """The progress last reported; None before the first."""
         self._noted: tuple[Report | None, Further] = (None, self.further)

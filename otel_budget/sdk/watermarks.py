@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import Verdict
+    from otel_budget.sdk.below import Below
     from otel_budget.sdk.run_record import RunRecord
 
 _NEVER = Decimal("Infinity")
@@ -60,8 +61,23 @@ class Watermarks(NamedTuple):
         )
 
     def crossed_by(self, record: RunRecord) -> bool:
-        """Tell whether a count of a record has reached one."""
-        return self.reached_by(record.tokens, record.api_calls, record.cost_usd, record.further)
+        """Tell whether a count of a record, with what was counted below it, has reached one."""
+        below = record.below
+        if below is None:
+            return self.reached_by(record.tokens, record.api_calls, record.cost_usd, record.further)
+        with record.lock:
+            return self.less(below).reached_by(
+                record.tokens, record.api_calls, record.cost_usd, record.further
+            )
+
+    def less(self, below: Below) -> Watermarks:
+        """Return them for the run's own counts alone. below: what is counted besides."""
+        return Watermarks(
+            self.tokens - below.tokens,
+            self.api_calls - below.api_calls,
+            plus(self.cost, below.cost_usd.copy_negate()),
+            {name: mark - below.further.get(name, 0) for name, mark in self.further.items()},
+        )
 
     def reached_by(self, tokens: int, api_calls: int, cost: Decimal, further: Further) -> bool:
         """Tell whether one of these counts has reached one."""

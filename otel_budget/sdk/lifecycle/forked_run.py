@@ -57,6 +57,7 @@ class InheritedRun(RunController):
             on_change=self._verdict_changed,
             nudge=lambda: None,
         )
+        self.guard.family = self.family
         self.guard.withdrawn, self.guard.told_to_stop = before.withdrawn, before.told_to_stop
         state, self.checkpoints = (
             self.checkpoints.state,

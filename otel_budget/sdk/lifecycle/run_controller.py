@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.sdk.kinship import Kinship
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.sidecar_client.client import VerdictClient
 
@@ -67,6 +68,8 @@ class RunController:
         self.checkpoints = RunCheckpoints(record, project_root, self._event)
         self.sink: RunSink | None = None
         """Where calls that spans report are counted; the recorder's."""
+        self.family: Kinship | None = None
+        """Its place among the runs of this process; None: it has no parent and no children here."""
         self._activation: attribution.Activation | None = None
         self._missed_calls: MissedCalls | None = None
         self.span: Span | None = None
