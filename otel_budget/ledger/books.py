@@ -84,6 +84,8 @@ class Books:
         """What is not on disk of budgets that ended while this did not run."""
         self._lost: list[LostUse] = []
         self._clock_set = 0.0
+        self._is_read = False
+        """True if it is not known yet which of what was stored is in force."""
         self._ahead = 0.0
         self._weighs = False
         """True if a budget weighs kinds of tokens."""
@@ -138,6 +140,10 @@ class Books:
                 book.changed = set()
         return changed
 
+    def has(self, budgets: tuple[Budget, ...]) -> bool:
+        """Tell whether these budgets are in force, and no others."""
+        return budgets is self.budgets and not self._is_read
+
     # What goes in.
 
     def use_budgets(
@@ -151,8 +157,9 @@ class Books:
 
         runs: all that are known. rivals: others of their ids, which count once they are judged.
         """
-        if budgets is self.budgets:
+        if self.has(budgets):
             return
+        self._is_read = False
         known, weighed = list(runs), self._weighs
         self._weighs = any(budget.weights for budget in budgets)
         for run in (*known, *rivals):
@@ -428,6 +435,7 @@ class Books:
             self._ended[name] = _Ended(header, own)
         self._lost += stored.lost
         self._clock_set = clock_set
+        self._is_read = bool(headers)
 
     def note_wall_clock(self, ahead: float) -> None:
         """Take note by how many seconds the system's clock is ahead of that of the steps.

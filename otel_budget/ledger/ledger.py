@@ -86,6 +86,8 @@ class Ledger:
         self._flags = Flags(self.findings, self.resets)
         self.books = Books(self.findings)
         """What was used of the budgets that runs share."""
+        self._below: list[tuple[RunTotals, float]] = []
+        """Runs with a parent, and when they were sampled, to be booked once it is known which."""
         self.families = Families(self.findings)
         self.books.inherited = self.families.labels_above
 
@@ -126,6 +128,22 @@ class Ledger:
                 self._fail(session, reading, exc)
 
         self._take_told(reading)
+        if self._below:
+            self._book_below()
+
+    def _book(self, run: RunTotals, at: float) -> None:
+        """Book what a run used; if it has a parent, once it is known which one that is."""
+        if run.attributes.parent is None:
+            self.books.take(run, at)
+        else:
+            self._below.append((run, at))
+
+    def _book_below(self) -> None:
+        """Book what runs used that count where those above them do."""
+        self.families.settle(self.runs)
+        for run, at in self._below:
+            self.books.take(run, at)
+        self._below.clear()
 
     def _take_told(self, reading: Observation) -> None:
         """Take in what was told of runs that are known."""
@@ -237,9 +255,9 @@ class Ledger:
         self.targets.seen(run)
         seen = run.observe(reading, confirmed=confirmed, read_at=of.read_at)
         if run.attributes.parent is not None or self.families.members:
-            self._relate(run)  # before it is booked: it may count where its parent does
-        if self.books.is_open:
-            self.books.take(run, reading.sampled_at)
+            self._relate(run)
+        if self.books.is_open and run.totals() is not run.booked:
+            self._book(run, reading.sampled_at)
         if run.failing:
             run.works(reading.target)
         if seen is not NOTHING_NEW:
@@ -372,7 +390,7 @@ class Ledger:
 
     def use_budgets(self, budgets: tuple[Budget, ...], now: float) -> None:
         """Take note which budgets runs share, before the step that they hold from."""
-        if budgets is not self.books.budgets:
+        if not self.books.has(budgets):
             rivals = {id(r.run): r.run for known in self._rivals.values() for r in known.values()}
             self.books.use_budgets(budgets, self.runs.values(), now, rivals.values())
 

@@ -280,3 +280,29 @@ def _totals(counted: Counted) -> list[Number]:
     """Return what each run in the ledger, or before it, used."""
     runs = [*counted.ledger.runs.values(), *counted.ledger.superseded]
     return [run.totals()[semconv.TOKENS] for run in runs]
+
+
+def test_a_run_counts_once_in_each_budget_that_matches_it_or_one_above_it() -> None:
+    """Also what it used before anybody saw the two together."""
+    counted = Counted(budget(), budget("core", match={"team": ("core",)}, per=("user",)))
+    samples = [
+        _below("child", 30, parent="root", user="bob", team="base"),
+        _below("grandchild", 4, parent="child"),
+        _below("root", 100, team="core", user="ann"),
+    ]
+    counted.ledger.apply(Observation("scrape", 1.0, tuple(samples)))
+    assert counted.used() == 134
+    # The child says another team, and its user; the grandchild inherits both.
+    assert counted.used("core", "ann") == 134
+    assert counted.said("core", "ann").sessions == 3
+
+
+def _below(
+    session_id: str, tokens: int, *, parent: str | None = None, **labels: str
+) -> RunObservation:
+    """Return a sample of a run with a parent."""
+    attributes = RunAttributes(
+        started_at=0.5, incarnation_at=0.5, state="running", labels=shared_labels(labels),
+        parent=parent,
+    )  # fmt: skip
+    return RunObservation(session_id, session_id, 1.0, {(semconv.TOKENS, ""): tokens}, attributes)
