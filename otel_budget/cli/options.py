@@ -13,6 +13,7 @@ DEFAULT_SIDECAR: Final = "http://127.0.0.1:9465"
 ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
 #: Set by ``otel-budget run`` for what it starts.
 ENV_RUN: Final = "OTEL_BUDGET_RUN"
+ENV_ADMIN_TOKEN_FILE: Final = "OTEL_BUDGET_ADMIN_TOKEN_FILE"  # noqa: S105 - the name of a variable
 ENV_SESSION: Final = "OTEL_BUDGET_SESSION_ID"
 
 

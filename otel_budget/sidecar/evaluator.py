@@ -17,6 +17,7 @@ from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.admission import split_new_runs
 from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.owner_use import use_by
 from otel_budget.ledger.owners import carries, is_shown_at
 from otel_budget.policy.families import NOTHING_ABOVE
 from otel_budget.policy.override_effect import effect_of
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.ledger.findings import Finding
     from otel_budget.ledger.freshness import Spell
+    from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.audit_trail import AuditTrail
@@ -313,6 +315,12 @@ class Evaluator:
     def audit_log(self, query: AuditQuery) -> AuditPage:
         """Return entries of the audit log. Raises StorageError."""
         return self._storage.audit(query)
+
+    def use_by(self, label: str) -> list[OwnerUse]:
+        """Return what the runs of each value of a label used, the most first."""
+        stopped = {i for i, one in self._published.items() if not one.verdict.should_continue}
+        ledger = self._ledger
+        return use_by(label, ledger.runs.values(), ledger.families.ancestors, stopped)
 
     def handed_over(self, runs: Sequence[RunObservation]) -> list[HandoverOutcome]:
         """Return what became of the last state of runs that were taken in by a step before."""

@@ -13,9 +13,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.core.budget import NONE, OTHER
 from otel_budget.core.observation import OTLP
 from otel_budget.logs.once import MOST_LINES, Lines, OncePerSubject
 from otel_budget.logs.text import one_line, some
+from otel_budget.policy.format import amounts
 from otel_budget.sidecar.budget_log import BudgetLog
 from otel_budget.sidecar.run_log import RunLog
 from otel_budget.sidecar.suggestion_log import SuggestionLog
@@ -23,6 +26,7 @@ from otel_budget.sidecar.suggestion_log import SuggestionLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import Observation, Problem
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
@@ -124,6 +128,19 @@ class EventLog:
     ) -> None:
         """Log what an operator ordered. client: its address."""
         self._runs.log_override(session_id, override, client, effect)
+
+    def log_top_up(self, given: TopUp, client: str, *, again: bool) -> None:
+        """Log what an operator added to a budget. client: its address. again: it was added before,
+        and was asked for once more.
+        """
+        group = OTHER if given.group is None else ", ".join(each or NONE for each in given.group)
+        until = "its reset" if given.until is None else verdict_json.timestamp(given.until)
+        logger.warning(
+            "budget '%s'%s: %s added%s by %s (from %s), until %s: %s",
+            given.budget, f" ({one_line(group)})" if group else "", amounts(given.amounts),
+            " before, and asked for again," if again else "", one_line(given.by) or "an operator",
+            client, until, one_line(given.reason),
+        )  # fmt: skip
 
     def log_waiting(self, rest: Observation | None) -> None:
         """Log that new runs were not judged before the next reading: once, until none wait."""

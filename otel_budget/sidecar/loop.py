@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from typing import Any
 
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.freshness import Spell
+    from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
     from otel_budget.sidecar.budget_report import BudgetReport
@@ -350,6 +353,19 @@ class Loop:
             return await self._thread.threads.run(
                 self._evaluator.overrides_of, session_id, most, self._clock()
             )
+
+    async def top_up(self, asked: TopUpRequest, client: str) -> TopUp:
+        """Add to a shared budget; see ``sidecar.api.host.Host``."""
+        async with self._thread.lock:
+            now = self._begin_evaluation()
+            given = await self._steps.take_top_up(asked, self.settings, now)
+        self._event_log.log_top_up(given, client, again=given.given_at < now)
+        return given
+
+    async def use_by(self, label: str) -> list[OwnerUse]:
+        """Return what the runs of each value of a label used; see ``sidecar.api.host.Host``."""
+        async with self._thread.lock:
+            return await self._thread.threads.run(self._evaluator.use_by, label)
 
     def _note_absence(self) -> None:
         """Take note of the time in which this process did not run."""

@@ -59,10 +59,13 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.owner_labels import Details
+    from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.host import ReceiverInfo
     from otel_budget.sidecar.budget_report import BudgetReport
@@ -171,6 +174,12 @@ class _Host:
         self, session_id: str, override: Override, client: str
     ) -> tuple[Verdict, Effect]:
         return await self.loop.apply_override(session_id, override, client)
+
+    async def top_up(self, asked: TopUpRequest, client: str) -> TopUp:
+        return await self.loop.top_up(asked, client)
+
+    async def use_by(self, label: str) -> list[OwnerUse]:
+        return await self.loop.use_by(label)
 
     async def overrides_of(self, session_id: str, limit: int) -> tuple[Overrides, list[Override]]:
         return await self.loop.overrides_of(session_id, limit)

@@ -12,14 +12,17 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_budget.core.override import OverrideRefusedError, Refusal
+from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError
 from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import Observation
     from otel_budget.core.override import Override
+    from otel_budget.core.top_up import TopUpRequest
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
     from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.evaluator import Evaluator
@@ -119,6 +122,28 @@ class Steps:
             raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
         self._publish(result)
         return result
+
+    async def take_top_up(self, asked: TopUpRequest, settings: Settings, now: float) -> TopUp:
+        """Add to a shared budget and judge; return what was given once it is published.
+
+        Raises TopUpRefusedError, and InvalidValueError where there is no reset to hold until; it
+        does not hold then, or nobody knows.
+        """
+        try:
+            result = await self.thread.run_tick(
+                self._evaluator.top_up, asked, settings.rules, settings.forget_after, now
+            )
+        except StorageError as exc:
+            self._event_log.log_not_stored(exc)
+            detail = "the top-up could not be stored and is not in force: the log says why"
+            raise TopUpRefusedError(TopUpRefusal.NOT_STORED, detail) from exc
+        except GaveUpError as exc:
+            detail = "the sidecar is ending: whether the top-up was stored is not known"
+            raise TopUpRefusedError(TopUpRefusal.NOT_STORED, detail) from exc
+        self._publish(result)
+        if result.granted is None:
+            raise RuntimeError("a step that takes a top-up gives one")
+        return result.granted
 
     def _publish(self, result: TickResult) -> None:
         self.budgets = result.budgets

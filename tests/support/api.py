@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 
 from otel_budget.core import sse, verdict_json
+from otel_budget.core.budget import TopUp
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.override import (
     Override,
@@ -17,7 +18,9 @@ from otel_budget.core.override import (
     Refusal,
 )
 from otel_budget.core.owner_labels import NO_DETAILS, Details
+from otel_budget.core.top_up import TopUpRefusedError, TopUpRequest
 from otel_budget.core.verdict import Verdict
+from otel_budget.ledger.owner_use import OwnerUse
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api.host import ReceiverInfo
 from otel_budget.sidecar.budget_report import BudgetReport
@@ -39,6 +42,10 @@ class Host:
         """Have been nudged by nobody."""
         self.nudged: list[str] = []
         self.budgets: Mapping[str, BudgetReport] | None = {}
+        self.owners: Sequence[OwnerUse] = ()
+        self.topped_up: list[tuple[TopUpRequest, str]] = []
+        """With the address that each came from."""
+        self.refuses: TopUpRefusedError | None = None
         self.told: list[tuple[str, str | None, int | None, str, str]] = []
         """What hooks told: session id, state, tokens, preset, peer."""
         self.handed_over: list[RunObservation] = []
@@ -65,6 +72,20 @@ class Host:
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         self.given = (override, client)
         return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
+
+    async def use_by(self, label: str) -> Sequence[OwnerUse]:
+        """Return what owners used, whatever the label."""
+        return self.owners
+
+    async def top_up(self, asked: TopUpRequest, client: str) -> TopUp:
+        """Give what is asked for, unless it is to be refused."""
+        if self.refuses is not None:
+            raise self.refuses
+        self.topped_up.append((asked, client))
+        return TopUp(
+            asked.key, asked.budget, asked.group, asked.amounts, asked.reason, asked.by, self.now(),
+            asked.until, 0.0, asked.asked,
+        )  # fmt: skip
 
     async def overrides_of(
         self, session_id: str, limit: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -10,27 +9,26 @@ from urllib.parse import urlencode
 
 from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, Command, CommandGroup
+from otel_budget.cli.operator import add_operator, as_number, user_name
+from otel_budget.cli.options import ENV_ADMIN_TOKEN_FILE
+from otel_budget.cli.render.owner_list import owner_table
 from otel_budget.cli.render.verdict import in_words
 from otel_budget.cli.render.verdict_list import expired_in_words, override_in_words, table
 from otel_budget.config.flags import METAVARS
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.override import OverrideKind, override_from
-from otel_budget.core.quantities import MONEY
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
-from otel_budget.runtime.environment import setting
 from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from otel_budget.core.resources import Resource
     from otel_budget.core.verdict import Verdict
 
-ENV_ADMIN_TOKEN_FILE: Final = "OTEL_BUDGET_ADMIN_TOKEN_FILE"  # noqa: S105 - the name of a variable
 #: Verdicts asked for at once.
 _PAGE: Final = 500
 #: What a sidecar tells of a run whose verdict is past its lease.
@@ -38,6 +36,7 @@ _EXPIRED: Final = ("session_id", "last_action", "last_reason", "evaluated_at", "
 
 _EPILOG: Final = f"""examples:
   otel-budget session list --status exceeded
+  otel-budget session list --by user
   otel-budget session show my-run
   otel-budget session stop my-run --reason "runs in circles"
   otel-budget session release my-run --reason "looked at it, it is fine"
@@ -57,7 +56,10 @@ _OVERRIDES: Final = {
 
 def _add_list_arguments(command: argparse.ArgumentParser) -> None:
     status = "list only runs with this status"
-    command.add_argument("--status", choices=[str(s) for s in LimitStatus], help=status)
+    shown = command.add_mutually_exclusive_group()
+    shown.add_argument("--status", choices=[str(s) for s in LimitStatus], help=status)
+    by = "sum up by user, team or another label instead, and say what each one's runs used"
+    shown.add_argument("--by", metavar="LABEL", help=by)
     options.add_sidecar(command)
 
 
@@ -69,17 +71,12 @@ def _add_show_arguments(command: argparse.ArgumentParser) -> None:
 def _add_override_arguments(kind: OverrideKind, command: argparse.ArgumentParser) -> None:
     command.set_defaults(kind=kind)
     options.add_session(command)
-    command.add_argument("--reason", required=True, help="why, in one line, which the run sees too")
-    command.add_argument("--by", metavar="NAME", help="who decided it (default: your user name)")
+    add_operator(command, "why, in one line, which the run sees too")
     if kind is not OverrideKind.RELEASE:
         lasting = "how long it lasts: seconds, or for example 30m, 1h30m, 2d"
         command.add_argument("--for", dest="lasting", metavar="TIME", help=lasting)
     if kind is OverrideKind.LIMITS:
         _add_ceilings(command)
-    command.add_argument(
-        "--token-file", metavar="FILE", default=setting(ENV_ADMIN_TOKEN_FILE) or None,
-        help=f"file with the admin token (default: {ENV_ADMIN_TOKEN_FILE})",
-    )  # fmt: skip
     options.add_sidecar(command)
 
 
@@ -93,7 +90,9 @@ def _add_ceilings(command: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    """Print a line for each run, the worst first."""
+    """Print a line for each run, the worst first; or for each owner, who used most first."""
+    if arguments.by is not None:
+        return _list_owners(arguments)
     expired: list[dict[str, Any]] = []
     verdicts = list(_verdicts(Asker.of(arguments.sidecar), arguments.status, expired))
     if arguments.json:
@@ -103,6 +102,18 @@ def _list(arguments: argparse.Namespace) -> int:
             print(json.dumps({**run, "error": expired_in_words(run)}))
     else:
         print(table(verdicts, expired))
+    return EXIT_OK
+
+
+def _list_owners(arguments: argparse.Namespace) -> int:
+    text = Asker.of(arguments.sidecar).get(f"/v1/usage?{urlencode({'by': arguments.by})}")
+    try:
+        usage: dict[str, Any] = json.loads(text)
+        lines = [*map(json.dumps, usage["owners"])] if arguments.json else [owner_table(usage)]
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as exc:
+        raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
+    for line in lines:
+        print(line)
     return EXIT_OK
 
 
@@ -133,7 +144,7 @@ def _override(arguments: argparse.Namespace) -> int:
     session_id = validation.session_id(arguments.session)
     kind: OverrideKind = arguments.kind
     data: dict[str, object] = {"reason": arguments.reason}
-    if by := arguments.by or _user_name():
+    if by := arguments.by or user_name():
         data["by"] = by
     if getattr(arguments, "lasting", None) is not None:
         data["for_seconds"] = validation.duration("--for", arguments.lasting)
@@ -171,19 +182,9 @@ def _ceilings(arguments: argparse.Namespace) -> dict[str, object]:
         sentence = "is missing: how long do these ceilings hold? Say for example --for 2h"
         raise InvalidValueError("--for", None, "a time such as 2h", sentence=sentence)
     return {
-        row.limit_key: None if value == "none" else _number(row, value)
+        row.limit_key: None if value == "none" else as_number(row, value, ", or none")
         for row, value in limits.items()
     }
-
-
-def _number(row: Resource, text: str) -> object:
-    """Return what JSON has for a limit; the sidecar says what is wrong with it."""
-    if row.quantity is MONEY:
-        return text
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError as exc:
-        raise InvalidValueError(row.flag, text, "a number, or none") from exc
 
 
 def _verdicts(asker: Asker, status: str | None, expired: list[dict[str, Any]]) -> Iterator[Verdict]:
@@ -202,13 +203,6 @@ def _verdicts(asker: Asker, status: str | None, expired: list[dict[str, Any]]) -
             cursor = page["next_cursor"]
         except (ValueError, KeyError, TypeError) as exc:
             raise AskError(f"{asker.url} does not answer like a sidecar: {exc}") from exc
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return ""
 
 
 COMMAND: Final = CommandGroup(

@@ -54,11 +54,15 @@ class Asker(NamedTuple):
             raise AskError(f"{what}; have the proxy keep nothing of a sidecar's")
         return answer.body
 
-    def post(self, path: str, data: Mapping[str, object]) -> bytes:
-        """Return the answer to a POST of JSON. Raises AskError."""
+    def post(
+        self, path: str, data: Mapping[str, object], headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Return the answer to a POST of JSON. headers: further ones. Raises AskError."""
         import json
 
-        return self.ask("POST", path, json.dumps(data)).body
+        said = {**self.address.headers("application/json"), **(headers or {})}
+        said["Content-Type"] = "application/json"
+        return self.send(f"POST {path}", said, json.dumps(data).encode(), _LIMITS).body
 
     def ask(
         self, method: str, path: str, body: str | None = None, accept: str = "application/json"

@@ -28,6 +28,8 @@ from otel_budget.sidecar.api.receiver import Receiver
 from otel_budget.sidecar.api.route import Access, handlers_of
 from otel_budget.sidecar.api.run_state import RunState
 from otel_budget.sidecar.api.stream import Streams
+from otel_budget.sidecar.api.top_ups import TopUps
+from otel_budget.sidecar.api.usage import Usage
 from otel_budget.sidecar.api.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 
 #: In the order of the description.
 TOPICS: Final = (
-    Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Budgets, Metrics, Receiver,
-    Health, Description,
+    Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Usage, Budgets, TopUps,
+    Metrics, Receiver, Health, Description,
 )  # fmt: skip
 
 
@@ -68,7 +70,9 @@ def build_app(
         Hooks(broadcaster, host, nudges, gate.on_refused),
         RunState(broadcaster, host),
         RunOverrides(broadcaster, host, limits.request_body),
+        Usage(host),
         Budgets(host),
+        TopUps(host, limits.request_body),
         Metrics(host),
         Receiver(host),
         Health(broadcaster, host),

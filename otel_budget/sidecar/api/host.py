@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.budget import TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.owner_labels import Details
+    from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.handovers import HandoverOutcome
@@ -94,6 +97,16 @@ class Host(Protocol):
         stored.
 
         client: address it came from. Raises OverrideRefusedError.
+        """
+
+    async def use_by(self, label: str) -> Sequence[OwnerUse]:
+        """Return what the runs of each value of a label used, the most first."""
+
+    async def top_up(self, asked: TopUpRequest, client: str) -> TopUp:
+        """Add to a shared budget; return what was given, with this key, once it is stored.
+
+        client: address it came from. Raises TopUpRefusedError, and InvalidValueError for an end at
+        the reset of a window that has none.
         """
 
     async def overrides_of(

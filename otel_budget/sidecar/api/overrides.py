@@ -60,8 +60,9 @@ _STATUS: Final = {
 
 #: Without the halves of surrogate pairs: text in JSON has none, and many tools cannot read them.
 _ONE_LINE: Final = f"^{LINE_PATTERN.pattern}$".replace(r"\ud800-\udfff", "")
-_Reason = Annotated[str, Field(min_length=1, max_length=LONGEST_REASON, pattern=_ONE_LINE)]
-_Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=_ONE_LINE)]
+#: What an operator says: why, and who it is.
+OperatorReason = Annotated[str, Field(min_length=1, max_length=LONGEST_REASON, pattern=_ONE_LINE)]
+OperatorName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=_ONE_LINE)]
 _ForSeconds = Annotated[float, Field(gt=0, le=LONGEST)]
 _Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 _Number = Annotated[float, Field(ge=0, le=MAX_COUNT)]
@@ -72,9 +73,9 @@ _NO_CEILING: Final = "null means no ceiling."
 class ReleaseRequest(RequestObject):
     """Take a stop back."""
 
-    reason: _Reason
+    reason: OperatorReason
     """One line for people; the run and the log show it."""
-    by: _Name = ABSENT
+    by: OperatorName = ABSENT
     """Who gives the override; any name."""
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.cli import options
-from otel_budget.cli.commands import session
 from otel_budget.cli.main import parser
 from otel_budget.runtime.environment import setting, short_name
 from otel_budget.sdk.engagement import first_verdict_seconds
@@ -53,7 +52,7 @@ def test_each_is_taken_by_its_second_name(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert options.sidecar_url() == "http://127.0.0.1:7"
     with ResourceMonitor(ResourceLimits(), "run-1") as monitor:
         assert monitor._run.engagement is not None
-    give(session.ENV_ADMIN_TOKEN_FILE, tmp_path / "admin")
+    give(options.ENV_ADMIN_TOKEN_FILE, tmp_path / "admin")
     words = ["session", "stop", "run-1", "--reason", "r"]
     assert parser().parse_args(words).token_file == str(tmp_path / "admin")
     give("OTEL_BUDGET_FIRST_VERDICT_TIMEOUT", 7)
