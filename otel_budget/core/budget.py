@@ -169,12 +169,3 @@ class TopUp(NamedTuple):
     asked: str = ""
     """All that was asked for, always spelled the same: what is asked for again with the same key
     must be the same."""
-
-
-class ClosedWindow(NamedTuple):
-    """A window that is over, as the history has it."""
-
-    span: WindowSpan
-    used: Mapping[str, Number]
-    limits: Mapping[str, Number]
-    """Per resource that was limited, the one that counted at its end."""

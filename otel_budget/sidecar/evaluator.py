@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from otel_budget.core.audit import AuditEntry, AuditPage, AuditQuery
-    from otel_budget.core.budget import TopUp
+    from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.top_up import TopUpRequest
+    from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.findings import Finding
     from otel_budget.ledger.freshness import Spell
     from otel_budget.ledger.owner_use import OwnerUse
@@ -315,6 +316,15 @@ class Evaluator:
     def audit_log(self, query: AuditQuery) -> AuditPage:
         """Return entries of the audit log. Raises StorageError."""
         return self._storage.audit(query)
+
+    def closed_windows(self, budget: str, groups: Sequence[Group], most: int) -> list[ClosedWindow]:
+        """Return windows of a budget's groups that are over, the newest first.
+
+        Raises StorageError.
+        """
+        storage = self._storage
+        found = [w for group in groups for w in storage.closed_windows(budget, group, most)]
+        return sorted(found, key=lambda window: (window.end, window.start), reverse=True)[:most]
 
     def use_by(self, label: str) -> list[OwnerUse]:
         """Return what the runs of each value of a label used, the most first."""

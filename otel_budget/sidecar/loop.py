@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from typing import Any
 
-    from otel_budget.core.budget import TopUp
+    from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.freshness import Spell
     from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.policy.override_effect import Effect
@@ -361,6 +362,15 @@ class Loop:
             given = await self._steps.take_top_up(asked, self.settings, now)
         self._event_log.log_top_up(given, client, again=given.given_at < now)
         return given
+
+    async def closed_windows(
+        self, budget: str, groups: Sequence[Group], most: int
+    ) -> list[ClosedWindow]:
+        """Return windows of a budget that are over; see ``sidecar.api.host.Host``."""
+        async with self._thread.lock:
+            return await self._thread.threads.run(
+                self._evaluator.closed_windows, budget, groups, most
+            )
 
     async def use_by(self, label: str) -> list[OwnerUse]:
         """Return what the runs of each value of a label used; see ``sidecar.api.host.Host``."""

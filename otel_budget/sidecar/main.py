@@ -59,12 +59,13 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
-    from otel_budget.core.budget import TopUp
+    from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.owner_labels import Details
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.host import ReceiverInfo
@@ -177,6 +178,11 @@ class _Host:
 
     async def top_up(self, asked: TopUpRequest, client: str) -> TopUp:
         return await self.loop.top_up(asked, client)
+
+    async def closed_windows(
+        self, budget: str, groups: Sequence[Group], most: int
+    ) -> list[ClosedWindow]:
+        return await self.loop.closed_windows(budget, groups, most)
 
     async def use_by(self, label: str) -> list[OwnerUse]:
         return await self.loop.use_by(label)

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 
 from otel_budget.core import sse, verdict_json
-from otel_budget.core.budget import TopUp
+from otel_budget.core.budget import Group, TopUp
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.override import (
     Override,
@@ -20,12 +20,14 @@ from otel_budget.core.override import (
 from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.core.top_up import TopUpRefusedError, TopUpRequest
 from otel_budget.core.verdict import Verdict
+from otel_budget.ledger.book_values import ClosedWindow
 from otel_budget.ledger.owner_use import OwnerUse
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api.host import ReceiverInfo
 from otel_budget.sidecar.budget_report import BudgetReport
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.nudging import NudgeOutcome
+from otel_budget.sidecar.storage.base import StorageError
 from tests.support.sidecar_fixtures import LEASE, START, verdict
 
 
@@ -42,6 +44,8 @@ class Host:
         """Have been nudged by nobody."""
         self.nudged: list[str] = []
         self.budgets: Mapping[str, BudgetReport] | None = {}
+        self.closed: Sequence[ClosedWindow] = ()
+        self.unreadable = False
         self.owners: Sequence[OwnerUse] = ()
         self.topped_up: list[tuple[TopUpRequest, str]] = []
         """With the address that each came from."""
@@ -72,6 +76,14 @@ class Host:
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         self.given = (override, client)
         return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
+
+    async def closed_windows(
+        self, budget: str, groups: Sequence[Group], most: int
+    ) -> Sequence[ClosedWindow]:
+        """Return those of the closed windows that are asked for."""
+        if self.unreadable:
+            raise StorageError("the disk is gone")
+        return [w for w in self.closed if w.budget == budget and w.group in groups][:most]
 
     async def use_by(self, label: str) -> Sequence[OwnerUse]:
         """Return what owners used, whatever the label."""

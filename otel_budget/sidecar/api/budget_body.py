@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-_Labels = dict[str, str]
+Labels = dict[str, str]
 _BY_RESOURCE: Final = f"By resource: {', '.join(COUNTED)}."
-_Amounts = Annotated[dict[str, Amount], Field(description=_BY_RESOURCE)]
+ResourceAmounts = Annotated[dict[str, Amount], Field(description=_BY_RESOURCE)]
 
 
 class BudgetResourceBody(Body):
@@ -67,7 +67,7 @@ class BudgetStateBody(Body):
     """How a budget stands for one group, as verdicts list it."""
 
     name: Name
-    group: _Labels
+    group: Labels
     """The values of `per`, empty where a run has none; without `per` no members. {"other": "true"}
     is the group of all that are past groups_max."""
     mode: Mode
@@ -96,8 +96,8 @@ class TopUpBody(Body):
     key: str
     """The Idempotency-Key it was asked for with."""
     budget: Name
-    group: _Labels
-    amounts: _Amounts
+    group: Labels
+    amounts: ResourceAmounts
     reason: str
     by: str
     """Empty if no name was given."""
@@ -133,7 +133,7 @@ class BudgetBody(Body):
     sessions: int
     """Runs known here that it counts."""
     window: RuledWindowBody
-    group: _Labels | None = ABSENT
+    group: Labels | None = ABSENT
     """As in verdicts; null while no run matches."""
     resets_at: datetime | None = ABSENT
     """When the use is forgotten at once; null where that never happens."""

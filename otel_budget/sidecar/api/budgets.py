@@ -26,8 +26,18 @@ from otel_budget.sidecar.api.budget_body import (
     group_members,
     no_group,
 )
+from otel_budget.sidecar.api.budget_windows import (
+    CLOSED_EXAMPLE,
+    NOT_READ_ANSWER,
+    ClosedWindowBody,
+    ClosedWindowsBody,
+    budget_of_then,
+    closed_windows,
+    windows_parameter,
+    windows_wanted,
+)
 from otel_budget.sidecar.api.health import NOT_READY, NOT_READY_ANSWER, unavailable
-from otel_budget.sidecar.api.models import Body
+from otel_budget.sidecar.api.models import ABSENT, Body
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
 from otel_budget.sidecar.api.route import Answer, Operation, Parameter, Tag
@@ -69,6 +79,18 @@ _CURSOR: Final = Parameter(
 )
 
 
+_GROUP: Final = Parameter(
+    "group",
+    "Only this group, as in `limit_from`: LABEL=VALUE for each label of `per`, with commas between "
+    "them; values are percent-encoded where they hold `,{}%=`. `other` is the group of all that "
+    "are past groups_max.",
+    str,
+    "user=ann",
+)
+#: Windows that are over of a group, where nothing else is asked for.
+_CLOSED: Final = 10
+
+
 class BudgetPageBody(Body):
     """Some of the groups of all budgets, in the order of their names and labels."""
 
@@ -87,6 +109,8 @@ class OneBudgetBody(BudgetBody):
     """Some of the groups, in the order of their labels; the one asked for."""
     groups_total: int
     """How many there are."""
+    closed_windows: list[ClosedWindowBody] = ABSENT
+    """Of the one group: windows that are over, the newest first."""
     refused_groups: int
     """Groups past groups_max since the sidecar began: their runs are in the group `other`."""
     next_cursor: str | None
@@ -135,13 +159,9 @@ class Budgets:
         description="Asked for one group, or of a budget without `per`, it says how that stands.",
         parameters=(
             BUDGET_PARAMETER,
-            Parameter(
-                "group",
-                "Only this group, as in `limit_from`: LABEL=VALUE for each label of `per`, with "
-                "commas between them; values are percent-encoded where they hold `,{}%=`. `other` "
-                "is the group of all that are past groups_max.",
-                str,
-                "user=ann",
+            _GROUP,
+            windows_parameter(
+                "windows", "How many windows of the group that are over to show.", _CLOSED
             ),
             _LIMIT,
             _CURSOR,
@@ -176,6 +196,9 @@ class Budgets:
         members = definition(report)
         if one is not None:
             members |= group_members(budget, one)
+            most = windows_wanted(request, "windows", _CLOSED)
+            found = await closed_windows(self._host, budget, [one.group], most) if most else []
+            members["closed_windows"] = found
         members |= {
             "groups": [_item(report, place) for place in rest[:limit]],
             "groups_total": len(report.groups),
@@ -183,6 +206,42 @@ class Budgets:
             "next_cursor": following,
         }
         return json_response(json.dumps(members))
+
+    @Operation(
+        path="/v1/budgets/{name}/windows",
+        id="listBudgetWindows",
+        tag=Tag.BUDGETS,
+        summary="What was used in windows of a budget that are over",
+        description=(
+            "Kept for 400 days, also of a budget that is not configured any more. Without `group`, "
+            "of the groups that are known now."
+        ),
+        parameters=(
+            BUDGET_PARAMETER,
+            _GROUP,
+            windows_parameter("limit", "How many windows to return.", DEFAULT_LIMIT),
+        ),
+        answers=(
+            Answer(200, "The newest first.", ClosedWindowsBody, {"windows": [CLOSED_EXAMPLE]}),
+            NO_BUDGET_ANSWER,
+            NOT_READ_ANSWER,
+        ),
+    )
+    async def windows(self, request: Request) -> Response:
+        """Answer with windows that are over."""
+        reports, name = self._reports(), request.path_params["name"]
+        text = request.query_params.get("group")
+        most = windows_wanted(request, "limit", DEFAULT_LIMIT)
+        report = reports.get(name)
+        if report is not None:
+            groups = [*report.groups] if text is None else _named(report.budget, request, text)
+            found = await closed_windows(self._host, report.budget, groups, most)
+        else:
+            then = budget_of_then(name, text)
+            found = await closed_windows(self._host, name, _named(then, request, text or ""), most)
+            if not found:
+                budget_named(name, reports)
+        return json_response(json.dumps({"windows": found}))
 
     def _reports(self) -> Mapping[str, BudgetReport]:
         reports = self._host.budgets

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.core.budget import TopUp
+    from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.owner_labels import Details
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.owner_use import OwnerUse
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.budget_report import BudgetReport
@@ -97,6 +98,13 @@ class Host(Protocol):
         stored.
 
         client: address it came from. Raises OverrideRefusedError.
+        """
+
+    async def closed_windows(
+        self, budget: str, groups: Sequence[Group], most: int
+    ) -> Sequence[ClosedWindow]:
+        """Return windows of a budget's groups that are over, the newest first. Raises
+        StorageError.
         """
 
     async def use_by(self, label: str) -> Sequence[OwnerUse]:
