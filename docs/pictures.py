@@ -7,6 +7,7 @@ Grafana that draws, and the pictures say so.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -46,6 +47,16 @@ _LIMITS = {
     "checkpoint_interval": 8,
 }
 _TARGETS = 3
+#: What the runs share: a budget that is low in the end, one that begins again meanwhile, and one in
+#: shadow that is used up.
+_BUDGETS: list[dict[str, Any]] = [
+    {"name": "team-day", "title": "Each team, each day", "per": ["team"],
+     "window": {"every": "day"}, "limits": {"max_tokens": 900_000, "max_cost_usd": 4}},
+    {"name": "user-sprint", "title": "Each user, 30 s from the first use", "per": ["user"],
+     "window": {"every": "30s", "from": "first_use"}, "limits": {"max_tokens": 300_000}},
+    {"name": "all-month", "title": "To be tried", "mode": "shadow", "window": {"every": "month"},
+     "limits": {"max_tokens": 1_200_000}},
+]  # fmt: skip
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
@@ -72,8 +83,16 @@ def replay(folder: Path, stack: ExitStack) -> Fleet:
     """Replay the runs until the time of the picture; what is in the stack goes on."""
     targets = folder / "targets"
     targets.mkdir()
-    flags = ("--file-sd", f"{targets}/*.json", "--interval", "0.5s", "--max-tokens", str(CEILING))
-    side = stack.enter_context(sidecar(folder, *flags))
+    file = folder / "sidecar.yaml"
+    settings = {
+        "source": {"scrape": {"file_sd": [f"{targets}/*.json"], "interval": "0.5s"}},
+        "resource_limits": {"max_tokens": CEILING},
+        "budgets": _BUDGETS,
+        "listen": {"address": "127.0.0.1:0"},
+        "storage": {"path": str(folder / "sidecar.db")},
+    }
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    side = stack.enter_context(sidecar(folder, config=file))
     main, lost = Worker(targets, side.url), Worker(targets, side.url)
     stack.callback(main.kill)
     stack.callback(lost.kill)

@@ -15,6 +15,7 @@ from otel_budget.core.budget import WindowKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from otel_budget.core.budget import Budget, BudgetKey, WindowSpan
     from otel_budget.core.quantities import Number
@@ -124,7 +125,7 @@ class PoolPaces:
             key for key, pace in self._paces.items() if pace.at < now and not pace.is_idle(before)
         }
 
-    def keep(self, keys: set[BudgetKey]) -> None:
+    def keep(self, keys: AbstractSet[BudgetKey]) -> None:
         """Forget all other groups."""
         for key in self._paces.keys() - keys:
             del self._paces[key]

@@ -16,13 +16,14 @@ from otel_budget.core.budget import Budget, WhenLow, WindowKind, WindowSpan
 from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.budgets import NO_POOLS, Pools, budget_state, outline_of, weighed
+from otel_budget.policy.pool_pace import PoolPaces
 from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 from otel_budget.sidecar.finishing_runs import FinishingRuns
 from otel_budget.sidecar.storage.base import SharedChanges
 from otel_budget.sidecar.top_ups import TopUps, sum_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from otel_budget.core.budget import BudgetKey, Group, TopUp
     from otel_budget.core.top_up import TopUpRequest
@@ -78,6 +79,7 @@ class SharedBudgets:
         self._concerns: dict[int, bool] = {}
         self._reports: dict[str, dict[Group, GroupReport]] = {}
         self._since: dict[str, float] = {}
+        self._paces = PoolPaces()
 
     # What a step does, in this order.
 
@@ -130,8 +132,13 @@ class SharedBudgets:
         if budget.window.kind is WindowKind.RUN:
             return True
         now = self._stand(key)
+        self._pace(key, budget, now.state)
         self._note_low(key, budget)
         return before is None or outline_of(now.state) != outline_of(before.state)
+
+    def _pace(self, key: BudgetKey, budget: Budget, state: BudgetState) -> None:
+        used = {resource: one.used for resource, one in state.resources.items()}
+        self._paces.observe(key, budget, used, state.window, self._now)
 
     def _grant(self) -> None:
         """Tell the books what is granted: what that covers is no overrun."""
@@ -308,13 +315,13 @@ class SharedBudgets:
         if self._ledger is None or not self._configured:
             return {}
         books = self._ledger.books
-        found = {}
+        found, slackening = {}, self._paces.slackening(self._now)
         for name, budget in self._budgets.items():
             runs = 0
             groups: dict[Group, GroupReport] = {}
             if budget.window.kind is not WindowKind.RUN:
                 listed = set(books.groups_of(name)) | (set() if budget.per else {()})
-                groups = {group: self._report(name, group) for group in listed}
+                groups = {group: self._report(name, group, slackening) for group in listed}
                 runs = sum(one.sessions for one in groups.values())
             self._reports[name] = groups
             found[name] = BudgetReport(
@@ -323,6 +330,8 @@ class SharedBudgets:
         self._standing = {
             key: one for key, one in self._standing.items() if key[1] in self._reports[key[0]]
         }
+        if slackening:
+            self._paces.keep(self._standing.keys())
         return found
 
     def _since_of(self, name: str, groups: Mapping[Group, GroupReport]) -> float:
@@ -330,13 +339,24 @@ class SharedBudgets:
         first = next(iter(groups.values()), None)
         return self._since[name] if first is None else first.counted_from
 
-    def _report(self, name: str, group: Group) -> GroupReport:
+    def _report(
+        self, name: str, group: Group, slackening: Collection[BudgetKey] = ()
+    ) -> GroupReport:
+        """Return how a group stands. slackening: those whose pace is another without any use."""
         standing = self._stand((name, group))
         sessions = 0 if self._ledger is None else self._ledger.books.use_of(name, group).sessions
         before = self._reports.get(name, {}).get(group)
-        if before is not None and before.state is standing.state and before.sessions == sessions:
+        if (
+            before is not None
+            and before.state is standing.state
+            and before.sessions == sessions
+            and (name, group) not in slackening
+        ):
             return before
-        return GroupReport(group, standing.state, standing.counted_from, sessions, standing.top_ups)
+        return GroupReport(
+            group, standing.state, standing.counted_from, sessions, standing.top_ups,
+            self._paces.exhaustion_seconds((name, group), standing.state, self._now),
+        )  # fmt: skip
 
 
 def _same(one: tuple[BudgetState, ...], other: tuple[BudgetState, ...]) -> bool:

@@ -94,6 +94,8 @@ def test_variables_have_values(fleet: Fleet) -> None:
     assert found["workflow"] == {"coding", "research"}
     assert found["team"] == {"core", "search"}
     assert found["session"] >= {CLEAN, UNJUDGED, "lost-1"}
+    assert found["budget"] == {"all", "agents", "low", "spent"}
+    assert found["group"] >= {"agent=coder", "other"}
     assert found["sidecar"] == {fleet.sidecar.removeprefix("http://")}
 
 
@@ -167,7 +169,8 @@ def test_a_run_that_fell_silent_is_still_its_workflows(fleet: Fleet) -> None:
 PENDING_OR_FIRING = {
     "OtelBudgetApproaching", "OtelBudgetExceeded", "OtelBudgetStopped", "OtelBudgetNoData",
     "OtelBudgetRunNotJudged", "OtelBudgetCheckpointFailed", "OtelBudgetUnpricedCalls",
-    "OtelBudgetUnknownUsage", "OtelBudgetFastBurn",
+    "OtelBudgetUnknownUsage", "OtelBudgetFastBurn", "OtelBudgetPoolNear",
+    "OtelBudgetPoolExhausted", "OtelBudgetGroupsCapped", "OtelBudgetShadowWouldStop",
 }  # fmt: skip
 
 

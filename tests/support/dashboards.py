@@ -18,6 +18,8 @@ FILLED = {
     "$workflow": ".*",
     "$team": ".*",
     "$sidecar": ".*",
+    "$budget": ".*",
+    "$group": ".*",
 }
 
 

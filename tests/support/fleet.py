@@ -11,9 +11,11 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,21 @@ LIMITS = {
     "max_active_seconds": 3600,
     "max_tool_calls": 1_000_000,
 }
+_TOKEN = "an-operators-token-of-the-fleet"  # noqa: S105 - of a test
+#: Budgets that the runs share: one in shadow that is used up when there is trouble, one with more
+#: groups than it may have then, one that is low, one that is used up. None ends while they run.
+BUDGETS: list[dict[str, Any]] = [
+    {"name": "all", "mode": "shadow", "per": ["workflow"],
+     "window": {"every": "5h", "from": "first_use"},
+     "limits": {"max_tokens": 700_000, "max_cost_usd": 5}},
+    {"name": "agents", "match": {"agent": "*"}, "per": ["agent"], "groups_max": 1,
+     "window": {"every": "5h", "from": "first_use"},
+     "limits": {"max_tokens": 10**12, "max_cost_usd": 1000}},
+    {"name": "low", "match": {"user": "near"}, "window": "total",
+     "limits": {"max_tokens": 500_000}},
+    {"name": "spent", "title": "Used up", "match": {"user": "over"}, "window": {"rolling": "24h"},
+     "limits": {"max_tokens": 350_000}},
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +115,7 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         place.mkdir()
     began_at = time.time()
     with ExitStack() as stack, ExitStack() as running:
-        flags = ("--file-sd", f"{judged}/*.json", "--interval", INTERVAL)
-        side = running.enter_context(sidecar(folder, *flags, "--max-tokens", "1000000"))
+        side = running.enter_context(sidecar(folder, config=_configuration(folder, judged)))
         main, lost, alone = (
             Worker(judged, side.url), Worker(judged, side.url), Worker(unjudged, None),
         )  # fmt: skip
@@ -118,6 +134,7 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         main.done()
         time.sleep(1)
         healthy_at = _moment(server, answering=4)
+        _top_up(side.url)
         lost.begin({"session_id": "lost-1", "limits": LIMITS, "seconds": 0.5})
         alone.begin(
             {"session_id": UNJUDGED, "limits": LIMITS, "seconds": 1, "root": str(folder / "u")}
@@ -134,6 +151,39 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         seen = Fleet(server, healthy_at, troubled_at, began_at, side.url)
         running.close()  # what was scraped is all that is looked at; the tests have the processor
         yield seen
+
+
+def _configuration(folder: Path, judged: Path) -> Path:
+    """Write the sidecar's."""
+    file, token = folder / "sidecar.yaml", folder / "admin-token"
+    token.touch(0o600)
+    token.write_text(_TOKEN)
+    settings = {
+        "source": {"scrape": {"file_sd": [f"{judged}/*.json"], "interval": INTERVAL}},
+        "resource_limits": {"max_tokens": 1_000_000},
+        "budgets": BUDGETS,
+        "listen": {"address": "127.0.0.1:0", "admin_token_file": str(token)},
+        "storage": {"path": str(folder / "sidecar.db")},
+    }
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def _top_up(url: str) -> None:
+    """Add a little to a budget."""
+    asked = {
+        "group": {"workflow": "coding"}, "amounts": {"max_tokens": 1000}, "reason": "a test",
+        "by": "ann", "until": "reset",
+    }  # fmt: skip
+    headers = {
+        "Authorization": f"Bearer {_TOKEN}", "Idempotency-Key": "one",
+        "Content-Type": "application/json",
+    }  # fmt: skip
+    request = urllib.request.Request(
+        f"{url}/v1/budgets/all/top-ups", json.dumps(asked).encode(), headers
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == HTTPStatus.CREATED
 
 
 def _moment(server: Prometheus, *, answering: int) -> float:
@@ -186,8 +236,10 @@ def _clean(folder: Path) -> list[dict[str, Any]]:
 def _troubled(folder: Path) -> list[dict[str, Any]]:
     (folder / "file").write_text("no folder")
     return [
-        {"session_id": "near-1", "limits": {**LIMITS, "max_tokens": 500_000}, "progress": False},
-        {"session_id": "over-1", "limits": {**LIMITS, "max_tokens": 300_000}},
+        {"session_id": "near-1", "limits": {**LIMITS, "max_tokens": 500_000}, "progress": False,
+         "scope": {"user": "near", "agent": "writer"}},
+        {"session_id": "over-1", "limits": {**LIMITS, "max_tokens": 300_000},
+         "scope": {"user": "over"}},
         {"session_id": "doubt-1", "recording": "codex", "limits": LIMITS, "doubtful": True,
          "root": str(folder / "file")},
     ]  # fmt: skip

@@ -410,3 +410,22 @@ def test_what_money_is_left_counts_as_well(begin: Begin) -> None:
     steps.step(costing("a", 0, 0.1), costing("b", 0, 0.1))
     steps.step(costing("a", 500, 0.8), costing("b", 350, 0.5))
     assert finishing(steps) == {"a": "finishing", "b": "budget_low"}
+
+
+def exhaustion(result: TickResult) -> dict[str, float]:
+    return dict(result.budgets["team"].groups[()].exhaustion_seconds)
+
+
+def test_when_a_pool_is_used_up_is_told_by_the_pace_of_all_its_runs(begin: Begin) -> None:
+    """10 and 20 tokens a second; it slackens, and ends, where nothing more is used."""
+    steps = begin(budget(tokens=10_000))
+    for second in range(60):
+        result = steps.step(run("a", 10 * second), run("b", 20 * second))
+    left = 10_000 - 30 * 59
+    assert exhaustion(result)["tokens"] == pytest.approx(left / 30, rel=0.05)
+    idle = [run("a", 590), run("b", 1180)]
+    assert exhaustion(steps.step(*idle, after=100))["tokens"] > 2 * left / 30
+    assert exhaustion(steps.step(*idle, after=3 * 3600)) == {}
+    assert (
+        steps.step(*idle).budgets["team"].groups[()] is steps.step(*idle).budgets["team"].groups[()]
+    ), "what does not change is the same object"
