@@ -35,7 +35,7 @@ def span_at(window: Window, at: float, opened_at: float | None = None) -> Window
     one opens: which ones there were before only the books know.
     """
     if window.kind is WindowKind.CALENDAR:
-        begin, end = _hour(window, at) if window.every == "hour" else _days(window, at)
+        begin, end = map(float, (_hour if window.every == "hour" else _days)(window, at))
         return WindowSpan(begin, end, end)
     if window.kind is WindowKind.FIRST_USE:
         return _first_use(window, at, opened_at)

@@ -61,19 +61,28 @@ def forecasts(
 
 
 def deciding(verdict: Verdict) -> tuple[str, ...]:
-    """Return the resources that the status of a verdict comes from."""
-    if verdict.status is LimitStatus.OK:
+    """Return the resources that the status of a verdict comes from, its budgets' among them."""
+    status = verdict.status
+    if status is LimitStatus.OK:
         return ()
     states = verdict.resources
-    return tuple(n for n in states if states[n].status is verdict.status)
+    own = [name for name in states if states[name].status is status]
+    binding = (budget.resources for budget in verdict.budgets if budget.binds)
+    shared = [name for each in binding for name in each if each[name].status is status]
+    return tuple(dict.fromkeys([*own, *shared]))
 
 
 def said(verdict: Verdict) -> tuple[object, ...]:
     """Return what makes a verdict another one to who reads what a replay gives: all but numbers."""
+    would = verdict.would
     return (
         verdict.action,
         verdict.status,
         str(verdict.reason),
         verdict.limit_from,
-        verdict.budgets,
+        None if would is None else (would.action, would.status, would.reason, would.limit_from),
+        [
+            (each.origin, each.binds, [(name, r.status) for name, r in each.resources.items()])
+            for each in verdict.budgets
+        ],
     )

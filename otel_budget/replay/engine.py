@@ -3,8 +3,9 @@
 Use is added up by the ledger and judged by the policy that live runs have. Time is that of what is
 replayed. What is done here is what the loop of a sidecar does, in time that is an argument:
 
-- A tick falls on every line, or reading. Judged are the run that it is about, and each run whose
-  verdict does not stand any more then: the time it is limited to goes on without a word of it.
+- A tick falls on every line, or reading, and where the window of a shared budget ends. Judged are
+  the run that it is about, each run whose verdict does not stand any more then (the time it is
+  limited to goes on without a word of it), and those that share what changed.
 - A trace is complete: between its start and its end a run is never stale. A history may be not.
 - A run that is told to stop stops: what it used later did not happen, and its time stands still. A
   graceful stop gives way as it does live, to a progress that the run reports at which it may
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.limits import STOP
 from otel_budget.core.observation import Observation
+from otel_budget.core.reasons import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.suggester import PastRun, Suggester
@@ -29,6 +31,7 @@ from otel_budget.policy.suggestion import ended_run, workflow_of
 from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.replay.changes import VerdictChange, deciding, forecasts, said
 from otel_budget.replay.judged_run import TRACE, TracedRun
+from otel_budget.replay.shared_steps import SharedSteps
 from otel_budget.replay.summary import Counts
 from otel_budget.replay.trace import TraceLine
 from otel_budget.sidecar.verdict_cache import CachedVerdict
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from otel_budget.policy.verdicts import Rules
     from otel_budget.replay.changes import Found
     from otel_budget.replay.frontier import Outcome
-    from otel_budget.replay.judged_run import JudgedRun
     from otel_budget.replay.summary import Summary
 
 #: Seconds that a verdict in a trace is trusted: it need not be renewed. Finite, to be counted with.
@@ -51,6 +53,8 @@ _ROUNDED: Final = 1e-6
 #: Ended runs from one look for those that are long over to the next.
 _FORGET_EVERY: Final = 1000
 _OF_TRACE: Final = frozenset({TRACE})
+#: Of a stop: it gives way to a progress at which the run may finish.
+_GIVES_WAY: Final = (Reason.APPROACHING_LIMIT,)
 
 
 class Replay:
@@ -82,6 +86,8 @@ class Replay:
         self._ledger = Ledger()
         self._ledger.adds_restarts = rules.adds_restarts
         self._runs: dict[str, TracedRun] = {}
+        self._over: dict[str, TracedRun] = {}
+        """Runs that are over, and hold for others that go on."""
         self._begun = self._closed = 0
         self._due: list[tuple[float, int, str]] = []
         """When runs are to be judged although nothing is heard of them: number and session id. Not
@@ -90,6 +96,7 @@ class Replay:
         self._stricter_than: Rules | None = None
         """What these were made of."""
         self._counts = Counts()
+        self._shared = SharedSteps(self._rules, self._ledger)
 
     @property
     def open_runs(self) -> tuple[str, ...]:
@@ -102,7 +109,8 @@ class Replay:
         if run is None:
             return None
         snapshot = self._ledger.snapshot(self._totals(run), now, self._rules.ceilings)
-        return verdict_from_snapshot(snapshot, self._rules_for(run), now)
+        pools, above = self._shared.of(self._ledger.runs[session_id])
+        return verdict_from_snapshot(snapshot, self._rules_for(run), now, pools, above)
 
     def take(self, line: TraceLine) -> list[Found]:
         """Take the next line; return what is new: changes by run, then forecasts.
@@ -110,17 +118,65 @@ class Replay:
         Raises InvalidValueError with its place for one that cannot be: of a run that did not begin,
         has ended, or begins twice.
         """
-        now = line.at
+        now, shared = line.at, self._shared
+        found = self._let_windows_end(now) if shared.are_there else []
         self._counts.tick(now)
+        if shared.begin(now, line):
+            for each in self._runs.values():
+                self._totals(each)  # from now on, what one says may concern another
         run = self._run_of(line)
         judged = self._is_new(run, line)
         due = self._due_runs(now)
         if judged:
             due[run.number] = run
-        found = self._judge_all([due[n] for n in (due if len(due) == 1 else sorted(due))], now)
+        found += self._judge_due(due, now)
         if line.end is not None:
             found += self._close(run, line)
         return found
+
+    def _let_windows_end(self, now: float) -> list[Found]:
+        """Do the ticks at which windows ended up to now; return what is new."""
+        found: list[Found] = []
+        while (end := self._shared.next_end(now)) is not None:
+            self._counts.tick(end)
+            self._shared.begin(end)
+            found += self._judge_due(self._due_runs(end), end)
+        return found
+
+    def _judge_due(self, due: dict[int, TracedRun], now: float) -> list[Found]:
+        """Judge runs as of now, and all whom it concerns; return what is new."""
+        shared = self._shared
+        if not shared.are_there:
+            return self._judge_all([due[n] for n in (due if len(due) == 1 else sorted(due))], now)
+        for run in due.values():
+            self._totals(run)
+        judged = self._decide_on(due, now, others=shared.settle())
+        shared.done([run.session_id for run in judged])
+        return self._tell(judged, now)
+
+    def _decide_on(self, due: dict[int, TracedRun], now: float, *, others: bool) -> list[TracedRun]:
+        """Decide on runs, parents before their children; return those, by number.
+
+        others: also on those that share what changed.
+        """
+        ledger, shared, judged = self._ledger, self._shared, dict[int, TracedRun]()
+        ids = shared.in_order(ledger.runs) if others else [r.session_id for r in due.values()]
+        for session_id in ids:
+            run = self._runs.get(session_id) or self._over.get(session_id)
+            totals = ledger.runs[session_id]
+            if run is None:
+                continue
+            concerned = others and self._goes_on(run) and shared.concerns(totals, run.decided)
+            if run.number in due or concerned:
+                self._decide(totals, run, now)
+                judged[run.number] = run
+            if run.decided is not None:
+                shared.note(run.decided)
+        return [judged[number] for number in sorted(judged)]
+
+    def _goes_on(self, run: TracedRun) -> bool:
+        """Tell whether a run was not told to stop, or does not care."""
+        return run.stop is None or self._keep_going
 
     def finish(self) -> Summary:
         """Take note that nothing more comes: what began and did not end stays open."""
@@ -133,7 +189,8 @@ class Replay:
 
     def summary(self) -> Summary:
         """Return what came of the runs that are over so far; of all after ``finish``."""
-        return self._counts.summary(self._ledger.dropped, self._rules.revision)
+        uses = self._shared.uses()
+        return self._counts.summary(self._ledger.dropped, self._rules.revision, uses)
 
     def _run_of(self, line: TraceLine) -> TracedRun:
         """Return the run of a line, which may begin with it."""
@@ -142,8 +199,13 @@ class Replay:
             if run is not None:
                 sentence = f"{line.session_id} begins a second time, and did not end before"
                 raise InvalidValueError("start", None, "", where=line.where, sentence=sentence)
-            run = TracedRun(line, self._begun, self._rules.ceilings)
+            shared = self._shared
+            run = TracedRun(
+                line, self._begun, {*self._rules.ceilings, *shared.limited},
+                counts_kinds=shared.weigh_tokens,
+            )  # fmt: skip
             self._begun += 1
+            self._over.pop(line.session_id, None)  # it takes the place of that one
             self._runs[line.session_id] = run
         elif run is None:
             sentence = (
@@ -176,7 +238,7 @@ class Replay:
         run.book(line)
         if self._shares:
             self._totals(run)
-        return unsure or not run.stands
+        return unsure or self._shared.are_there or not run.stands
 
     def _totals(self, run: TracedRun) -> RunTotals:
         """Return what the ledger knows of a run, after all that its lines said so far."""
@@ -192,10 +254,17 @@ class Replay:
 
     def _judge_all(self, runs: Sequence[TracedRun], now: float) -> list[Found]:
         """Judge runs as of now; return what is new: changes by run, then forecasts."""
+        for run in runs:
+            self._decide(self._totals(run), run, now)
+        return self._tell(runs, now)
+
+    def _tell(self, runs: Sequence[TracedRun], now: float) -> list[Found]:
+        """Return what is new of runs that were just judged: changes by run, then forecasts."""
         found: list[Found] = []
         for run in runs:
-            decided = _decide(self._ledger, self._totals(run), run, self._rules_for(run), now)
-            change = self._said(run, decided.verdict, now)
+            if run.decided is None or run.is_over:
+                continue
+            change = self._said(run, run.decided.verdict, now)
             if change is not None:
                 found.append(change)
         for run in runs:
@@ -213,13 +282,16 @@ class Replay:
             if due_at < _LEASE * 1e-6:
                 heapq.heappush(self._due, (due_at, run.number, run.session_id))
 
-    def _said(self, run: JudgedRun, verdict: Verdict, now: float) -> VerdictChange | None:
+    def _said(self, run: TracedRun, verdict: Verdict, now: float) -> VerdictChange | None:
         what = said(verdict)
         if what == run.said:
             return None
         run.said = what
         run.note(verdict)
         self._counts.change(verdict)
+        if self._shared.are_there and not self._goes_on(run) and verdict.reason not in _GIVES_WAY:
+            run.end(semconv.STOPPED, now)  # it does not ask for any of what the others share
+            self._totals(run)
         return VerdictChange(now, verdict)
 
     def _due_runs(self, now: float) -> dict[int, TracedRun]:
@@ -230,7 +302,7 @@ class Replay:
             run = self._runs.get(session_id)
             if run is None or run.number != number:
                 continue  # it is over; another one may have its id
-            if run.stop is None or self._keep_going:
+            if self._goes_on(run):
                 found[number] = run
         return found
 
@@ -270,13 +342,24 @@ class Replay:
         self._forget_due()
         if self._ledger.adds_restarts:
             self._keep_for_next(run, state, line)
+        elif self._shared.keeps(totals):
+            run.end(state, line.at)
+            self._totals(run)
+            self._over[run.session_id], run.is_over = run, True
         else:
-            del self._ledger.runs[run.session_id]
+            self._drop(totals)
         return self._judge_concerned(line.at)
+
+    def _drop(self, totals: RunTotals) -> None:
+        """Let a run go that is over, and those above it that hold for nobody else."""
+        self._shared.drop(totals)
+        for session_id in [s for s in self._over if not self._shared.keeps(self._ledger.runs[s])]:
+            del self._over[session_id]
+            self._drop(self._ledger.runs[session_id])
 
     def _suggest_by(self, run: TracedRun, totals: RunTotals, state: str, line: TraceLine) -> None:
         """Take a run that is over for what limits are suggested by, as a sidecar does."""
-        last = _decide(self._ledger, totals, run, self._rules_for(run), line.at).verdict
+        last = self._decide(totals, run, line.at).verdict
         ended = ended_run(last, state=state, resolved=line.resolved)
         workflow, start = workflow_of(run.attributes), run.began_at
         self._suggester.take([PastRun(workflow, run.session_id, start, line.at, ended)])
@@ -291,7 +374,7 @@ class Replay:
         concerned = [
             run
             for run in self._runs.values()
-            if workflow_of(run.attributes) in workflows and (run.stop is None or self._keep_going)
+            if workflow_of(run.attributes) in workflows and self._goes_on(run)
         ]
         return self._judge_all(concerned, now)
 
@@ -308,13 +391,16 @@ class Replay:
         outcome = run.outcome(resolved=resolved, at=at, keep_going=keep_going)
         decided = () if run.decided is None else deciding(run.decided.verdict)
         self._counts.run(outcome, run.stop, decided if run.stop else (), run.late)
+        if run.would_stop is not None:
+            self._counts.would_stop(run.would_stop)
         self._on_outcome(outcome)
 
-
-def _decide(
-    ledger: Ledger, totals: RunTotals, run: JudgedRun, rules: Rules, now: float
-) -> CachedVerdict:
-    """Judge a run as of now, as a sidecar does."""
-    snapshot = ledger.snapshot(totals, now, rules.ceilings)
-    run.decided = CachedVerdict.of(totals, snapshot, rules, now, run.decided)
-    return run.decided
+    def _decide(self, totals: RunTotals, run: TracedRun, now: float) -> CachedVerdict:
+        """Judge a run as of now, as a sidecar does."""
+        rules = self._rules_for(run)
+        snapshot = self._ledger.snapshot(totals, now, rules.ceilings)
+        pools, above = self._shared.of(totals)
+        run.decided = CachedVerdict.of(
+            totals, snapshot, rules, now, run.decided, budgets=pools, above=above
+        )
+        return run.decided

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.limits import STOP, ResourceLimits
 from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
+from otel_budget.core.reasons import Action
 from otel_budget.core.resources import COUNTED, FURTHER, RESOURCES, TIMES, ZERO
+from otel_budget.core.token_kinds import KIND_COUNTERS
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
@@ -32,10 +34,18 @@ _WITHOUT_PROGRESS: Final = (LimitStatus.OK, LimitStatus.EXCEEDED)
 _NO_LIMITS: Final = ResourceLimits.only()
 
 
+def would_be_stop(verdict: Verdict) -> Stop | None:
+    """Return the stop that a verdict would be if nothing were in shadow; None if it would not."""
+    would = verdict.would
+    if would is None or would.action is Action.CONTINUE or not verdict.should_continue:
+        return None
+    return Stop(verdict.evaluated_at, would.reason, would.limit_from)
+
+
 class JudgedRun:
     """What was decided on a run."""
 
-    __slots__ = ("decided", "forecast", "number", "said", "session_id", "stop")
+    __slots__ = ("decided", "forecast", "number", "said", "session_id", "stop", "would_stop")
 
     def __init__(self, session_id: str, number: int) -> None:
         """Begin with a run that was not judged. number: of those that began before it."""
@@ -46,6 +56,8 @@ class JudgedRun:
         """What was last given out of it."""
         self.stop: Stop | None = None
         """The verdict in force that tells it to stop; None: it may go on."""
+        self.would_stop: Stop | None = None
+        """The first verdict that would have told it to stop, were nothing in shadow."""
         self.forecast: set[tuple[str, float]] = set()
         """Resources and shares of which the forecast was given."""
 
@@ -56,18 +68,30 @@ class JudgedRun:
         elif self.stop is None:
             reason, origin = str(verdict.reason), verdict.limit_from
             self.stop = Stop(verdict.evaluated_at, reason, origin)
+        self.would_stop = self.would_stop or would_be_stop(verdict)
 
 
 class TracedRun(JudgedRun):
     """A run of a trace: it adds up what its lines say, as its process would count."""
 
     __slots__ = (
-        "at", "attributes", "began_at", "behind", "counters", "due_at", "late", "limits", "marks",
-        "queued_at",
+        "at", "attributes", "began_at", "behind", "counters", "counts_kinds", "due_at",
+        "is_over", "late", "limits", "marks", "queued_at",
     )  # fmt: skip
 
-    def __init__(self, line: TraceLine, number: int, limited: Collection[str] = ()) -> None:
-        """Begin with its first line. limited: resources of which all runs have a limit."""
+    def __init__(
+        self,
+        line: TraceLine,
+        number: int,
+        limited: Collection[str] = (),
+        *,
+        counts_kinds: bool = False,
+    ) -> None:
+        """Begin with its first line.
+
+        limited: resources of which all runs have a limit. counts_kinds: its process tells tokens
+        apart by kind.
+        """
         super().__init__(line.session_id, number)
         self.began_at = self.at = line.at
         """When it began, and when it was last heard of."""
@@ -84,6 +108,9 @@ class TracedRun(JudgedRun):
         counted = [name for name in COUNTED if name not in FURTHER or name in {*own, *limited}]
         self.counters: Mapping[tuple[str, str], Number] = {(n, ""): ZERO[n] for n in counted}
         """What its process counted, as a source shows it."""
+        self.counts_kinds = counts_kinds
+        self.is_over = False
+        """True if it ended, and still holds for others."""
         self.marks: tuple[tuple[tuple[str, str], Number], ...] | None = None
         """Counters, and the values from which on something new may be said of it; None: whatever it
         does may be something new."""
@@ -139,6 +166,9 @@ class TracedRun(JudgedRun):
                 sentence = f"the {resource} of {self.session_id} add up to more than 2^53"
                 raise InvalidValueError("use", amount, "", where=where, sentence=sentence)
             counters[key] = total
+        for kind, tokens in use.kinds.items() if self.counts_kinds else ():
+            key = (KIND_COUNTERS[kind], "")
+            counters[key] = int(counters.get(key, 0)) + tokens
         self.counters = counters
         if use.unknown_usage_calls or use.unpriced_calls:
             known = self.attributes
@@ -223,7 +253,7 @@ class TracedRun(JudgedRun):
 
         It was not cut by a stop that came with its last line.
         """
-        used = {name: total for (name, _), total in self.counters.items()}
+        used = {n: total for (n, _), total in self.counters.items() if n in RESOURCES}
         recorded = dict(used)
         if not keep_going:
             for name, amount in self.late.items():

@@ -13,6 +13,7 @@ from otel_budget.replay.summary import as_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.verdict import WouldBe
     from otel_budget.replay.changes import ForecastAt, Found
     from otel_budget.replay.json_numbers import number
 from otel_budget.replay.summary import Summary
@@ -42,6 +43,7 @@ def summary_line(
 
 def _change(change: VerdictChange) -> dict[str, Any]:
     verdict = change.verdict
+    would = {} if verdict.would is None else {"would": _would(verdict.would)}
     return {
         "t": change.at,
         "session_id": verdict.session_id,
@@ -51,6 +53,16 @@ def _change(change: VerdictChange) -> dict[str, Any]:
         "limit_from": verdict.limit_from,
         "used": {name: number(state.used) for name, state in verdict.resources.items()},
         "budgets": [budget_json.to_dict(budget) for budget in verdict.budgets],
+        **would,
+    }
+
+
+def _would(would: WouldBe) -> dict[str, Any]:
+    return {
+        "action": str(would.action),
+        "status": str(would.status),
+        "reason": would.reason,
+        "limit_from": would.limit_from,
     }
 
 

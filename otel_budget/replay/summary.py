@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget.core.resources import COUNTED, ZERO
 from otel_budget.core.verdict import LimitStatus
+from otel_budget.replay import budget_use
 from otel_budget.replay.frontier import Tally
 from otel_budget.replay.json_numbers import numbers
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
+    from otel_budget.replay.budget_use import BudgetUse
     from otel_budget.replay.frontier import Outcome, Point, Stop
+
+
+_NONE: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType({})
 
 
 class Summary(NamedTuple):
@@ -51,6 +57,11 @@ class Summary(NamedTuple):
     """Reason to samples of a history that were refused."""
     revision: str
     """Names the policy."""
+    would_stop: Mapping[str, Mapping[str, int]] = _NONE
+    """By ``reason`` and ``limit_from``, runs that would have been told to stop if nothing were in
+    shadow, as of the first such verdict on each."""
+    budgets: tuple[BudgetUse, ...] = ()
+    """What was used of each shared budget, by name."""
 
 
 class Counts:
@@ -62,6 +73,7 @@ class Counts:
         self._ticks = self._unknown = self._unpriced = 0
         self._began_at, self._ended_at = math.inf, -math.inf
         self._by: dict[str, Counter[str]] = {}
+        self._would: dict[str, Counter[str]] = {}
         self._overshoot: dict[str, Number] = {}
         self._tally = Tally()
 
@@ -100,22 +112,34 @@ class Counts:
         if stop is None:
             return
         self._stopped += 1
-        origin = "none" if stop.limit_from is None else stop.limit_from
-        for key, names in (
-            ("reason", (stop.reason,)), ("limit_from", (origin,)), ("resource", resources),
-        ):  # fmt: skip
+        for key, names in (*_why(stop), ("resource", resources)):
             self._by.setdefault(key, Counter()).update(names)
 
-    def summary(self, dropped: Mapping[str, int], revision: str) -> Summary:
-        """Return all of it. dropped: as in Summary."""
-        by = {key: dict(counter.most_common()) for key, counter in self._by.items()}
+    def would_stop(self, stop: Stop) -> None:
+        """Take a run that would have been told to stop."""
+        for key, names in _why(stop):
+            self._would.setdefault(key, Counter()).update(names)
+
+    def summary(
+        self, dropped: Mapping[str, int], revision: str, budgets: tuple[BudgetUse, ...] = ()
+    ) -> Summary:
+        """Return all of it. dropped, budgets: as in Summary."""
+        by, would = (
+            {key: dict(counter.most_common()) for key, counter in counted.items()}
+            for counted in (self._by, self._would)
+        )
         began = None if self._began_at == math.inf else self._began_at
         return Summary(
             self._tally.point(), self.open_runs, self._stopped, by, self._judged,
             dict(self._overshoot), self._unknown, self._unpriced, began,
             None if began is None else self._ended_at, self._ticks, self._changes,
-            self._inconclusive, dict(dropped), revision,
+            self._inconclusive, dict(dropped), revision, would, budgets,
         )  # fmt: skip
+
+
+def _why(stop: Stop) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    origin = "none" if stop.limit_from is None else stop.limit_from
+    return ("reason", (stop.reason,)), ("limit_from", (origin,))
 
 
 def as_json(summary: Summary, *, keep_going: bool) -> dict[str, Any]:
@@ -149,4 +173,18 @@ def as_json(summary: Summary, *, keep_going: bool) -> dict[str, Any]:
         "inconclusive": summary.inconclusive,
         "dropped": dict(summary.dropped),
         "policy_revision": summary.revision,
+        **_shared_as_json(summary),
     }
+
+
+def _shared_as_json(summary: Summary) -> dict[str, Any]:
+    """Return what there is to say of shared budgets, and of what is in shadow."""
+    data: dict[str, Any] = {}
+    if summary.would_stop:
+        data["would_stop"] = {key: dict(counts) for key, counts in summary.would_stop.items()}
+    if summary.budgets:
+        stopped, would = (
+            by.get("limit_from", {}) for by in (summary.stopped_by, summary.would_stop)
+        )
+        data["budgets"] = [budget_use.as_json(each, stopped, would) for each in summary.budgets]
+    return data

@@ -22,6 +22,9 @@ class Use(NamedTuple):
     """Calls whose tokens are not known."""
     unpriced_calls: int = 0
     """Calls whose cost, or part of it, is not known."""
+    kinds: Mapping[str, int] = _NOTHING
+    """Kind of ``core.token_kinds`` to tokens, parts inside their wholes; empty where they are not
+    split."""
 
 
 class TraceLine(NamedTuple):

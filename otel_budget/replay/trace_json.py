@@ -17,6 +17,7 @@ from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.resources import FURTHER, RESOURCES
+from otel_budget.core.token_kinds import TOKEN_KINDS
 from otel_budget.errors import InvalidValueError
 from otel_budget.replay.trace import TraceLine, Use
 from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
@@ -46,6 +47,8 @@ KEYS: Final = (
 )  # fmt: skip
 _OF_START: Final = ("labels", "limits", "parent")
 _TOKENS: Final = ("tokens", "input_tokens", "output_tokens")
+#: Kind of tokens to the key that says how many there are of it, parts inside their wholes.
+_KIND_KEYS: Final = {kind: f"{kind}_tokens" for kind in TOKEN_KINDS}
 _UNSURE: Final = ("unknown_usage_calls", "unpriced_calls")
 USE_KEYS: Final = (
     *_TOKENS, "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "api_calls",
@@ -247,7 +250,8 @@ def _use(value: object, prices: Prices) -> Use:
     if usage.cost_usd is not None:
         amounts[semconv.COST] = usage.cost_usd
     amounts.update(usage.further)
-    return Use(amounts, _unknown(given, usage, calls), _unpriced(given, usage, calls))
+    kinds = {kind: tokens for kind, key in _KIND_KEYS.items() if (tokens := getattr(usage, key))}
+    return Use(amounts, _unknown(given, usage, calls), _unpriced(given, usage, calls), kinds)
 
 
 def _calls(given: Mapping[str, Any]) -> int:
@@ -321,6 +325,8 @@ def _use_written(use: Use) -> dict[str, object]:
     calls = use.amounts.get(semconv.API_CALLS, 0)
     if use.unpriced_calls != (0 if semconv.COST in use.amounts else calls):
         written["unpriced_calls"] = use.unpriced_calls
+    if use.kinds:
+        written |= {_KIND_KEYS[kind]: tokens for kind, tokens in use.kinds.items()}
     if use.unknown_usage_calls:
         written["unknown_usage_calls"] = use.unknown_usage_calls
     return written

@@ -54,7 +54,10 @@ def test_the_three_lines_of_the_contract_are_read() -> None:
         },
         progress=0.1,
     )
-    assert used.use == Use({"tokens": 2719, "api_calls": 1, "cost": Decimal("0.01")})
+    assert used.use == Use(
+        {"tokens": 2719, "api_calls": 1, "cost": Decimal("0.01")},
+        kinds={"input": 2647, "cache_read": 2112, "output": 72},
+    )
     assert used.progress == 0.1
     end = line(end="completed", resolved=True)
     assert (end.end, end.resolved) == ("completed", True)
@@ -169,6 +172,7 @@ def test_a_line_that_is_written_is_read_as_the_same() -> None:
         TraceLine(2.0, "r1", WHERE, use=Use({"tokens": 5, "api_calls": 3}, 1, 2), progress=0.5),
         TraceLine(2.0, "r1", WHERE, use=Use({"api_calls": 3}, 0, 3), progress_unknown=True),
         TraceLine(2.0, "r1", WHERE, use=Use({"cost": Decimal("0.25"), "tool_calls": 2}, 1, 1)),
+        TraceLine(2.5, "r1", WHERE, use=Use({"tokens": 9}, kinds={"input": 5, "cache_read": 2})),
         TraceLine(3.0, "r1", WHERE, end="failed", resolved=False),
     ]  # fmt: skip
     assert [read(write_line(one)) for one in lines] == lines
