@@ -144,6 +144,8 @@ bench: $(VENV)/.bench
 forecast: $(VENV)/.dev
 	$(BIN)/python -m evaluation
 	$(BIN)/python -m evaluation.limits
+	$(BIN)/python -m evaluation.pool
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .venv-agents .venv-libraries .venv-lowest

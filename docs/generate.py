@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from accuracy import accuracy_page
+from budgets import budgets_page
 from choosing_limits import choosing_limits_page
 from cli import cli_page
 from coding_agents import agents_page
@@ -107,6 +108,7 @@ def documents() -> dict[Path, str]:
     return {
         HERE / "accuracy.md": accuracy_page(),
         HERE / "agents.md": agents_page(),
+        HERE / "budgets.md": budgets_page(),
         HERE / "choosing-limits.md": choosing_limits_page(),
         HERE / "cli.md": cli_page(),
         HERE / "dashboards.md": dashboards_page(),
