@@ -72,6 +72,13 @@ class Member:
         self.stopped_by: str | None = None
         """The run above it that stops it, by its last verdict; policy's."""
 
+    @property
+    def is_held(self) -> bool:
+        """True if the parent that it names held for it before, maybe in another process."""
+        return (
+            self.run is not None and self.claimed is not None and (self.run.held_by == self.claimed)
+        )
+
     def above(self) -> Iterator[Member]:
         """Yield those above it, the nearest first."""
         member = self.parent
@@ -140,8 +147,9 @@ class Families:
                 and (self.members.get(parent) or _NOBODY).run is None
             ):
                 waiting.append(parent)  # it was there before anybody named it
-        for session_id in sorted(again | (self._loose if again else set())):
-            self._try_link(self.members[session_id])
+        open_links = [self.members[i] for i in again | (self._loose if again else set())]
+        for member in sorted(open_links, key=lambda one: (not one.is_held, one.session_id)):
+            self._try_link(member)
         for run in taken:
             self._note_report(run)
 
@@ -260,6 +268,8 @@ class Families:
             parent.run.bequeath(member.given)
             run.disown(member.below)  # those below it are in what is left there
             member.given = {}
+        if parent is not None:
+            run.hold_by(parent.session_id)
         member.run = run
         member.said.clear()
         self._in_order = None
@@ -331,12 +341,13 @@ class Families:
         chain = [parent, *parent.above()]
         if member in chain:
             self._say(member, FindingKind.OWN_DESCENDANT)
-        elif was_over(parent.run, member.run):
+        elif not member.is_held and was_over(parent.run, member.run):
             self._say(member, FindingKind.PARENT_OVER)
         elif len(chain) + _height(member, DEPTH_MOST) > DEPTH_MOST:
             self._say(member, FindingKind.FAMILY_DEEP)
         else:
             self._loose.discard(member.session_id)
+            member.run.hold_by(parent.session_id)
             member.parent = parent
             parent.children[member.session_id] = member
             _add(parent.below, member.given)
@@ -355,6 +366,7 @@ class Families:
         if parent.run is not None:
             parent.run.bequeath(member.given)
         if run is not None:
+            run.hold_by(None)
             run.disown(_sum(own_amounts(run), member.with_below()))
         member.given = {}
         self.moved |= {parent.session_id, member.session_id}

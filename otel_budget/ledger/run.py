@@ -105,6 +105,8 @@ class RunTotals(Freshness):
     """In which groups of budgets it counts; None: not found out yet."""
     bequeathed: Mapping[str, Number] = MappingProxyType({})
     """What runs below it used that are not known any more, or are below another one by now."""
+    held_by: str | None = None
+    """Session id of the parent that holds for it; after a restart, too."""
     disowned: Mapping[str, Number] = MappingProxyType({})
     """What of it, and of those below it, is in what another run was left by it."""
 
@@ -434,6 +436,12 @@ class RunTotals(Freshness):
         if amounts:
             known = self.bequeathed
             self.bequeathed = {**known, **{k: known.get(k, 0) + n for k, n in amounts.items()}}  # type: ignore[operator] # both are of one resource
+            self.revision += 1
+
+    def hold_by(self, parent: str | None) -> None:
+        """Take note of which parent holds for it."""
+        if parent != self.held_by:
+            self.held_by = parent
             self.revision += 1
 
     def disown(self, amounts: Mapping[str, Number]) -> None:

@@ -108,6 +108,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         **({"floor": run.floor} if run.floor else {}),
         **({"bequeathed": run.bequeathed} if run.bequeathed else {}),
         **({"disowned": run.disowned} if run.disowned else {}),
+        **({} if run.held_by is None else {"held_by": run.held_by}),
         **({"first_at": _first_seen(run)} if len(run.processes) > 1 else {}),
         "unsure": run.unsure,
         "sampled_at": run.sampled_at,
@@ -139,6 +140,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.floor = load_amounts(data.get("floor", {}))
     run.bequeathed = load_amounts(data.get("bequeathed", {}))
     run.disowned = load_amounts(data.get("disowned", {}))
+    run.held_by = load_parent(data.get("held_by"))
     run.known_from = load_real(data.get("known_from", run.first_seen_at))
     number, since, used = data.get("restarts", NO_RESTARTS)
     run.restarts = Restarts(int(load_real(number)), load_real(since), load_amounts(used))
