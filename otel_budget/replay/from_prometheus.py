@@ -16,7 +16,7 @@ from otel_budget.replay.history_replay import HistoryReplay
 from otel_budget.replay.moments import moment, utc
 from otel_budget.replay.trace_recorder import TraceRecorder
 from otel_budget.replay.trace_writer import TraceWriter
-from otel_budget.sidecar.factory import foreign, prometheus_settings
+from otel_budget.sidecar.factory import details_of, foreign, prometheus_settings
 from otel_budget.sources.http import Access
 from otel_budget.sources.prometheus import PrometheusSettings
 
@@ -64,9 +64,9 @@ def settings_for(config: SidecarConfig, url: str) -> PrometheusSettings:
     polled = config.source.polled
     if not isinstance(polled, PrometheusConfig):
         preset = None if polled is None else foreign(polled.preset)
-        usual = PrometheusSettings(url, preset=preset)
+        usual = PrometheusSettings(url, preset=preset, details=details_of(config))
         return usual if polled is None else replace(usual, interval=polled.interval)
-    settings = replace(prometheus_settings(polled), url=url)
+    settings = replace(prometheus_settings(polled), url=url, details=details_of(config))
     if _server(polled.url) == _server(url):
         return settings
     return replace(settings, access=Access(ca_file=settings.access.ca_file))

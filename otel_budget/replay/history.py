@@ -150,7 +150,7 @@ class PrometheusHistory:
         self._step = max(1, round(settings.interval * 1000))
         self._most = _CHUNK_TICKS
         """Ticks that the next chunk may have."""
-        self.answer = PastAnswer(settings.preset, settings.replica_labels)
+        self.answer = PastAnswer(settings.preset, settings.replica_labels, settings.details)
         self._reading = PrometheusReading(
             self.answer,
             settings.bindings,
@@ -215,7 +215,7 @@ class PrometheusHistory:
 
     async def _read(self, after: int, moments: Moments) -> _Chunk:
         matchers, preset = self._settings.matchers, self._settings.preset
-        selector = history_selector(matchers, preset)
+        selector = history_selector(matchers, preset, self._settings.details)
         raw = {"query": f"{selector}[{moments.last - after}ms]", "time": _unix(moments.last)}
         samples = await self._ask("query", raw)
         ups = {

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
 from otel_budget.core.resources import ZERO
+from otel_budget.replay.budget_use import BudgetTally
 from otel_budget.replay.changes import VerdictChange, deciding, forecasts, said
 from otel_budget.replay.frontier import Outcome, Stop
+from otel_budget.replay.judged_run import would_be_stop
 from otel_budget.replay.kept_runs import KeptRuns
 from otel_budget.replay.summary import Counts
 from otel_budget.sidecar.evaluator import Evaluator
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from otel_budget.replay.changes import Found
     from otel_budget.replay.history import Tick
     from otel_budget.replay.summary import Summary
+    from otel_budget.sidecar.budget_report import BudgetReport
 
 #: Seconds that a verdict is trusted at least: nobody waits for its renewal, which says nothing new.
 _LEASE: Final = 600.0
@@ -61,6 +64,8 @@ class _Run:
     """The resources that this came from."""
     stopped_at: Mapping[str, Number] | None = None
     """What it had used then."""
+    would_stop: Stop | None = None
+    """The first verdict that would have told it to stop, were nothing in shadow."""
     forecast: set[tuple[str, float]] = field(default_factory=set)
     """Resources and shares of which the forecast was given."""
 
@@ -96,7 +101,10 @@ class HistoryReplay:
         self._forget_after = forget_after
         self._keep_going, self._shares = keep_going, tuple(forecast_at)
         self._on_outcome, self._on_runs = on_outcome, on_runs
-        self._evaluator = Evaluator(KeptRuns(self._note_runs), Restored(), begin)
+        self._tally = BudgetTally(rules.budgets)
+        self._budgets: Mapping[str, BudgetReport] = {}
+        kept = KeptRuns(self._note_runs, self._tally.close)
+        self._evaluator = Evaluator(kept, Restored(), begin)
         self._runs: dict[str, _Run] = {}
         self._over: list[tuple[str, _Run]] = []
         """Those that another one of the same id followed."""
@@ -117,7 +125,7 @@ class HistoryReplay:
         found: list[Found] = []
         while rest is not None:  # of more new runs than one step begins, the rest follows
             result = self._evaluator.tick(rest, self._rules, self._forget_after, tick.at)
-            rest, self._dropped = result.rest, result.dropped
+            rest, self._dropped, self._budgets = result.rest, result.dropped, result.budgets
             for change in result.changes:
                 found += self._change(change.verdict, tick.at)
             for verdict in result.evaluated if self._shares else ():
@@ -131,7 +139,8 @@ class HistoryReplay:
             self._add_up(session_id, run)
         self._runs.clear()
         self._over.clear()
-        return self._counts.summary(self._dropped, self._rules.revision)
+        uses = self._tally.uses(self._budgets) if self._rules.budgets else ()
+        return self._counts.summary(self._dropped, self._rules.revision, uses)
 
     def _all(self) -> list[tuple[str, _Run]]:
         return [*self._over, *self._runs.items()]
@@ -162,6 +171,7 @@ class HistoryReplay:
             if not gives_way:
                 return []
         run.said = what
+        run.would_stop = run.would_stop or would_be_stop(verdict)
         if verdict.should_continue:
             run.stop, run.stopped_at = None, None
         elif run.stop is None:
@@ -180,4 +190,6 @@ class HistoryReplay:
         before = run.used if run.stopped_at is None or self._keep_going else run.stopped_at
         outcome = Outcome(session_id, before, run.used, None, stop)
         counts.run(outcome, run.stop, run.stopped_by if run.stop else (), late)
+        if run.would_stop is not None:
+            counts.would_stop(run.would_stop)
         self._on_outcome(outcome)

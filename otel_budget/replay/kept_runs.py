@@ -25,9 +25,15 @@ _ARCHIVED_MOST: Final = 10_000
 class KeptRuns:
     """Keeps the runs that a sidecar would have in its archive."""
 
-    def __init__(self, on_change: Callable[[Sequence[RunTotals]], None]) -> None:
-        """on_change: gets the runs with something new in them, once a tick."""
-        self._on_change = on_change
+    def __init__(
+        self,
+        on_change: Callable[[Sequence[RunTotals]], None],
+        on_closed: Callable[[Sequence[ClosedWindow]], None] = lambda _closed: None,
+    ) -> None:
+        """on_change: gets the runs with something new in them, once a tick. on_closed: gets windows
+        of shared budgets that are over.
+        """
+        self._on_change, self._on_closed = on_change, on_closed
         self._archive: OrderedDict[tuple[str, float | None], RunTotals] = OrderedDict()
 
     def renew(self) -> bool:
@@ -37,6 +43,7 @@ class KeptRuns:
     def commit(self, changes: Changes) -> None:
         """Take what changed."""
         self._on_change(changes.runs)
+        self._on_closed(changes.books.closings)
         for run in changes.archived:
             self._archive[run.session_id, run.started_at] = run
         while len(self._archive) > _ARCHIVED_MOST:

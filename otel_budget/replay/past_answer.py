@@ -25,6 +25,7 @@ from statistics import median_low
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.owner_labels import NO_DETAILS, Details
 from otel_budget.sources.incremental.prometheus_answer import Taken
 from otel_budget.sources.prometheus_api import Point, Vector
 from otel_budget.sources.prometheus_vector import (
@@ -129,10 +130,14 @@ class PastAnswer:
     """The answers of one server, from moment to moment. Times are Unix milliseconds."""
 
     def __init__(
-        self, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+        self,
+        preset: Preset | None,
+        replica_labels: Sequence[str] = semconv.REPLICA_LABELS,
+        details: Details = NO_DETAILS,
     ) -> None:
-        """preset, replica_labels: as in PrometheusSettings."""
+        """preset, replica_labels, details: as in PrometheusSettings."""
         self._preset, self._replica_labels = preset, replica_labels
+        self._details = details
         self._names = {name: rank for rank, name in enumerate(judged(preset))}
         self._targets: dict[str, _Target] = {}
         self._known: dict[Labels, _Known] = {}
@@ -274,7 +279,9 @@ class PastAnswer:
             target.answer = target.found = None
             return
         vector = Vector(tuple(points), self.now / 1000, ())
-        target.answer, target.found = taken_apart(vector, self._preset, self._replica_labels)
+        target.answer, target.found = taken_apart(
+            vector, self._preset, self._replica_labels, self._details
+        )
 
     def _is_current(self, series: _Known) -> bool:
         at, up = series.at, series.up

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core import verdict_json
+from otel_budget.core.budget import Mode
 from otel_budget.core.resources import RESOURCES
-from otel_budget.policy.format import amount, rest_of
+from otel_budget.policy.format import amount, amounts, rest_of
+from otel_budget.replay.budget_use import stops_of
 from otel_budget.replay.changes import VerdictChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_budget.core.quantities import Number
+    from otel_budget.replay.budget_use import BudgetUse
     from otel_budget.replay.changes import ForecastAt, Found
     from otel_budget.replay.summary import Summary
 
 _BAR: Final = 24
+_SHADOW: Final = str(Mode.SHADOW)
 _FULL, _EMPTY = "█", "░"
 #: Unix seconds below which a trace counts from its own beginning: a year.
 _DATED: Final = 31_536_000
@@ -49,7 +53,29 @@ def summary_text(summary: Summary, *, keep_going: bool) -> str:
         lines.append(
             f"resolved runs kept: {kept:,} of {point.resolved:,}  {_bar(share)} {share:.1%}"
         )
-    return "\n".join(line for line in [*lines, *_doubts(summary)] if line is not None)
+    return "\n".join([*lines, *_shared(summary), *_doubts(summary)])
+
+
+def _shared(summary: Summary) -> list[str]:
+    """Return what shared budgets came to, and what would have been stopped by what is in shadow."""
+    stopped, would = (by.get("limit_from", {}) for by in (summary.stopped_by, summary.would_stop))
+    lines = [_budget(each, stopped, would) for each in summary.budgets]
+    if would:
+        lines.append(
+            f"would have been told to stop, were nothing in shadow: {sum(would.values()):,} "
+            f"({_counts(summary.would_stop['reason'])}; by the limit of {_counts(would)})"
+        )
+    return lines
+
+
+def _budget(use: BudgetUse, stopped: Mapping[str, int], would: Mapping[str, int]) -> str:
+    shadow = f", would have stopped {stops_of(use.name, would):,}" if use.mode == _SHADOW else ""
+    groups = f" of {use.groups:,} groups" if use.groups > 1 else ""
+    windows = f"{use.windows:,} window{'' if use.windows == 1 else 's'}{groups}"
+    return (
+        f"budget {use.name}: {amounts(use.used)} in {windows}, {use.exhausted:,} exhausted; "
+        f"stopped {stops_of(use.name, stopped):,}{shadow}"
+    )
 
 
 def open_runs_text(session_ids: Sequence[str]) -> str:
