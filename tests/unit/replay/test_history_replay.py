@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from otel_budget import semconv
+from otel_budget.core.budget import Budget, Mode, Window, WindowKind
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
@@ -107,3 +108,21 @@ def test_a_forecast_is_given_once_for_each_share_that_is_reached() -> None:
         if isinstance(one, ForecastAt)
     ]
     assert found == [(10, 0.5), (15, 0.8)]
+
+
+def test_budgets_hold_in_a_history_as_they_do_live_and_the_summary_says_what_came_of_them() -> None:
+    """One that is enforced, one in shadow: by what was used, over all windows."""
+    pool = Budget("pool", Window(WindowKind.ROLLING, seconds=60), {"tokens": 1000})
+    shadow = Budget("total", Window(WindowKind.TOTAL), {"tokens": 400}, mode=Mode.SHADOW)
+    replay = HistoryReplay(Rules(budgets=(pool, shadow)), 3600, BEGIN)
+    found = [one for each in OVER for one in replay.take(each)]
+    told = [
+        (one.at - BEGIN, one.verdict.limit_from) for one in found if isinstance(one, VerdictChange)
+    ]
+    assert told[:1] == [(5, None)]
+    assert (10, "budget:pool") in told
+    summary = replay.finish()
+    used = {each.name: (each.used["tokens"], each.exhausted) for each in summary.budgets}
+    assert used == {"pool": (1500, 1), "total": (1500, 1)}
+    assert summary.would_stop["limit_from"] == {"budget:total": 1}
+    assert summary.stopped_by["limit_from"] == {"budget:pool": 1}
