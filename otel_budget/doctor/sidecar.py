@@ -93,9 +93,21 @@ def source(figures: Figures) -> Iterator[Finding]:
         text = f"{len(unjudged):,} limits are not judged: nothing exports {visible}"
         advice = "limit what the program does export: `otel-budget read URL` shows what counts"
         yield warning("limits", text, advice)
+    yield from _families(figures)
     if not figures.get((semconv.RELOAD_OK.name,), 1.0):
         advice = "`otel-budget config check FILE` says what is wrong with it"
         yield warning("source", "the sidecar refused its new file and keeps the old one", advice)
+
+
+def _families(figures: Figures) -> Iterator[Finding]:
+    """Yield what was wrong with the parents that runs name."""
+    wrong = {
+        why: times for why, times in _labelled(figures, semconv.IGNORED_PARENTS).items() if times
+    }
+    if wrong:
+        reasons = ", ".join(f"{why} {times:.0f}" for why, times in wrong.items())
+        text = f"runs name parents that do not hold for them: {reasons}"
+        yield warning("families", text, "the sidecar's log says which; see docs/families.md")
 
 
 def _odd_answers(figures: Figures) -> Iterator[Finding]:

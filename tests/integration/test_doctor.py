@@ -379,6 +379,14 @@ def test_limits_that_nothing_can_be_held_against() -> None:
     )
 
 
+def test_parents_that_do_not_hold_for_the_runs_that_name_them() -> None:
+    name = "otel_budget_sidecar_ignored_parents_total"
+    figures: Figures = {("otel_budget_sidecar_source_up", "scrape"): 1.0}
+    figures |= {(name, "own_descendant"): 2.0, (name, "parent_over"): 0.0}
+    (found,) = [one for one in source(figures) if one.link == "families"]
+    assert found.message.endswith("do not hold for them: own_descendant 2")
+
+
 def test_a_page_of_several_processes_that_holds_no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What prometheus_client makes of its files is not where runs are."""
     assert not list(environment())

@@ -338,3 +338,28 @@ if __name__ == "__main__":
         )  # fmt: skip
         assert done.stdout.strip() == "[1, 1]", (method, done.stderr)
         assert list(targets.iterdir()) == [], method
+
+
+def test_a_forked_child_goes_on_by_the_limits_of_the_family_that_it_found() -> None:
+    """Its counts stay its own; a run that it makes itself is below the one that it is given."""
+    lead = ResourceMonitor(ResourceLimits(max_tokens=100), "forked-lead")
+    child = ResourceMonitor(session_id="forked-child", parent=lead)
+    child.record_operation(tokens=50)
+
+    def work() -> dict[str, Any]:
+        child.record_operation(tokens=20)
+        mine = ResourceMonitor(session_id="forked-own", parent=lead)
+        left = lead.get_tokens_remaining()
+        mine.record_operation(tokens=30)
+        return {
+            "left": left, "parent": mine._record.parent, "goes_on": child.should_continue(),
+            "own": mine.verdict.reason, "by": child.verdict.stopped_by,
+        }  # fmt: skip
+
+    assert in_child(work) == {
+        "left": 30, "parent": "forked-lead", "goes_on": False, "own": "parent_stopped",
+        "by": "forked-lead",
+    }  # fmt: skip
+    assert lead.get_tokens_remaining() == 50
+    child.close()
+    lead.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.budget import Budget, Window, WindowKind
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation, shared_labels
 from otel_budget.core.quantities import Number
 from otel_budget.ledger.attributes import filled, strictest
@@ -219,3 +220,21 @@ def test_a_parent_is_stored_with_its_run_and_one_that_is_none_is_refused() -> No
     harmed = json.dumps(json.loads(text) | {"parent": "no/id"})
     with pytest.raises(ValueError, match="session_id"):
         codec.from_json(harmed)
+
+
+def test_what_a_descendant_uses_counts_once_in_every_budget_that_matches_it_or_one_above() -> None:
+    """From its first sample on, which is read together with that of its parent."""
+    window = Window(WindowKind.TOTAL)
+    limits = {semconv.TOKENS: 1000}
+    research = Budget("research", window, limits, match={"team": ("research",)})
+    ann = Budget("ann", window, limits, match={"user": ("ann",)}, per=("user",))
+    ledger = Ledger()
+    ledger.use_budgets((ann, research), 1.0)
+    team, user = shared_labels({"team": "research"}), shared_labels({"user": "ann"})
+    take(
+        ledger, run("lead", 1, labels=team), run("b", 10, parent="lead", labels=user),
+        run("c", 100, parent="b", labels=team), run("other", 7),
+    )  # fmt: skip
+    in_research = ledger.books.use_of("research", ())
+    of_ann = ledger.books.use_of("ann", ("ann",))
+    assert (in_research.used[semconv.TOKENS], of_ann.used[semconv.TOKENS]) == (111, 110)

@@ -163,3 +163,9 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TraceWriteError, match="cannot be written"):
         TraceWriter(str(tmp_path / "none" / "t.jsonl"), TraceRecorder())
+
+
+def test_whose_descendant_a_run_is_stands_on_its_first_line() -> None:
+    (start, *_), _ = recorded([seen(5, 300, said={"parent": "lead"})])
+    assert start.parent == "lead"
+    assert "parent_session_id" not in start.labels
