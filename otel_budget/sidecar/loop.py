@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from typing import Any
 
+    from otel_budget.core.audit import AuditPage, AuditQuery
     from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
@@ -376,6 +377,11 @@ class Loop:
         """Return what the runs of each value of a label used; see ``sidecar.api.host.Host``."""
         async with self._thread.lock:
             return await self._thread.threads.run(self._evaluator.use_by, label)
+
+    async def audit_log(self, query: AuditQuery) -> AuditPage:
+        """Return entries of the audit log; see ``sidecar.api.host.Host``."""
+        async with self._thread.lock:
+            return await self._thread.threads.run(self._evaluator.audit_log, query)
 
     def _note_absence(self) -> None:
         """Take note of the time in which this process did not run."""

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.core.audit import AuditPage, AuditQuery
     from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
@@ -189,6 +190,9 @@ class _Host:
 
     async def overrides_of(self, session_id: str, limit: int) -> tuple[Overrides, list[Override]]:
         return await self.loop.overrides_of(session_id, limit)
+
+    async def audit_log(self, query: AuditQuery) -> AuditPage:
+        return await self.loop.audit_log(query)
 
 
 async def _run(

@@ -7,7 +7,8 @@ from typing import Any
 
 import jsonschema
 
-from otel_budget.core import sse, verdict_json
+from otel_budget.core import audit, sse, verdict_json
+from otel_budget.core.audit import AuditEntry, AuditKind, AuditPage, AuditQuery
 from otel_budget.core.budget import Group, TopUp
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.override import (
@@ -50,6 +51,8 @@ class Host:
         self.topped_up: list[tuple[TopUpRequest, str]] = []
         """With the address that each came from."""
         self.refuses: TopUpRefusedError | None = None
+        self.asked_of_log: AuditQuery | None = None
+        self.storage_fails = False
         self.told: list[tuple[str, str | None, int | None, str, str]] = []
         """What hooks told: session id, state, tokens, preset, peer."""
         self.handed_over: list[RunObservation] = []
@@ -107,6 +110,14 @@ class Host:
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         stop = Override(OverrideKind.STOP, "because", "ann", 1000.0, 1060.0, {})
         return Overrides(stop=stop), [stop][:limit]
+
+    async def audit_log(self, query: AuditQuery) -> AuditPage:
+        """Return one entry, whatever is asked for."""
+        self.asked_of_log = query
+        if self.storage_fails:
+            raise StorageError("disk I/O error")
+        entry = AuditEntry(AuditKind.ORDER, START, {"event": "stop"}, "a", START - 10, number=7)
+        return AuditPage((audit.to_json(entry),), 7, 1, 0)
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Know ``a`` alone."""

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from otel_budget.sidecar.api import openapi
+from otel_budget.sidecar.api.audit import Audit
 from otel_budget.sidecar.api.auth import Gate, Guarded, admin_only
 from otel_budget.sidecar.api.budgets import Budgets
 from otel_budget.sidecar.api.connection_limits import ClientLimits
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 #: In the order of the description.
 TOPICS: Final = (
     Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Usage, Budgets, TopUps,
-    Metrics, Receiver, Health, Description,
+    Audit, Metrics, Receiver, Health, Description,
 )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def build_app(
         Usage(host),
         Budgets(host),
         TopUps(host, limits.request_body),
+        Audit(host),
         Metrics(host),
         Receiver(host),
         Health(broadcaster, host),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.audit import AuditPage, AuditQuery
     from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
@@ -124,6 +125,9 @@ class Host(Protocol):
 
         Raises OverrideRefusedError.
         """
+
+    async def audit_log(self, query: AuditQuery) -> AuditPage:
+        """Return entries of the audit log. Raises StorageError."""
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the sidecar's own metrics for an Accept header: body and content type."""
