@@ -354,6 +354,11 @@ UNKEPT_RUNS: Final = _counter("otel_budget_sidecar_unkept_runs_total",
     "as large as storage.archive_size, or their target's share of it, allows.")
 STORAGE_SIZE: Final = _gauge("otel_budget_sidecar_storage_size_bytes",
     "Bytes of the storage's file and of its log.")
+AUDIT_DROPPED: Final = _counter("otel_budget_sidecar_audit_dropped_entries_total",
+    "Entries of the audit log that were deleted for their age, or for want of room.")
+AUDIT_FILE_UP: Final = _gauge("otel_budget_sidecar_audit_file_up",
+    "1 if entries of the audit log can be written to audit.file, 0 if they wait in the storage; "
+    "absent without such a file.")
 ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
     "Seconds the sidecar's process did not run (stopped, asleep, starved); held against no run.")
 SUGGESTION_RUNS: Final = _gauge("otel_budget_sidecar_suggestion_runs",

@@ -74,6 +74,13 @@ class StorageConfig(Section):
     """How long its entries are kept."""
 
 
+class AuditConfig(Section):
+    """Where the audit log is written besides the storage."""
+
+    file: Annotated[Path | None, BeforeValidator(values.path_or_dash)] = None
+    """JSON lines, appended; ``-`` is standard output."""
+
+
 class SidecarConfig(Strict):
     """The whole configuration."""
 
@@ -84,6 +91,7 @@ class SidecarConfig(Strict):
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig)
     listen: ListenConfig = Field(default_factory=ListenConfig)
     storage: StorageConfig = Field(default={}, validate_default=True)
+    audit: AuditConfig = Field(default_factory=AuditConfig)
     scope_labels: ScopeLabels = Field(default=(), validate_default=True)
     """Before the budgets, which may name them."""
     budgets: Budgets = ()

@@ -188,6 +188,17 @@ def path(value: object, info: ValidationInfo) -> Path:
     return _folder(info) / value
 
 
+#: Stands for standard output in place of a path.
+DASH: Final = Path("-")
+
+
+def path_or_dash(value: object, info: ValidationInfo) -> Path | None:
+    """Return a path as ``path`` does, or ``DASH``; None if none is given."""
+    if value is None:
+        return None
+    return DASH if value in ("-", DASH) else path(value, info)
+
+
 def storage(path: Path, info: ValidationInfo) -> Path:
     """Return the path of the ledger; refuse one that cannot be used if ``check_storage`` is set.
 

@@ -94,6 +94,9 @@ def source(figures: Figures) -> Iterator[Finding]:
         advice = "limit what the program does export: `otel-budget read URL` shows what counts"
         yield warning("limits", text, advice)
     yield from _families(figures)
+    if not figures.get((semconv.AUDIT_FILE_UP.name,), 1.0):
+        text = "the audit log cannot be written to audit.file; it is whole in the storage"
+        yield warning("audit", text, "is its disk full? the sidecar's log says what went wrong")
     if not figures.get((semconv.RELOAD_OK.name,), 1.0):
         advice = "`otel-budget config check FILE` says what is wrong with it"
         yield warning("source", "the sidecar refused its new file and keeps the old one", advice)

@@ -55,6 +55,11 @@ class AuditTrail:
         for incident in restored.incidents:
             self.note_sidecar(now, **incident)
 
+    @property
+    def number(self) -> int:
+        """The number of the newest entry that is on disk."""
+        return self._number
+
     def note(self, entry: AuditEntry) -> None:
         """Have an entry stored with the next step. Its number is given then."""
         self._noted.append(entry)

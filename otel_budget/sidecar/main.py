@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget._version import __version__
+from otel_budget.config.values import DASH
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.audit_file import AuditFile
 from otel_budget.sidecar.audit_trail import AuditTrail
 from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.config_summary import (
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
 
-    from otel_budget.config.schema import SidecarConfig
+    from otel_budget.config.schema import AuditConfig, SidecarConfig
     from otel_budget.core.audit import AuditPage, AuditQuery
     from otel_budget.core.budget import Group, TopUp
     from otel_budget.core.observation import RunObservation
@@ -110,6 +112,20 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
             "ended without the last tick, which took too long: everything published is stored, and "
             "the rest is read again at the next start"
         )
+
+
+def begun_audit_files(
+    config: AuditConfig, audit: AuditTrail, loop: Loop, metrics: SidecarMetrics
+) -> list[AuditFile]:
+    """Return what writes the audit log to a file as well, and has begun to; nothing if not asked
+    for.
+    """
+    if config.file is None:
+        return []
+    path = None if config.file == DASH else config.file
+    file = AuditFile(path, lambda: audit.number, loop.audit_log, metrics.note_audit_file)
+    file.begin()
+    return [file]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +230,9 @@ async def _run(
     evaluator = Evaluator(storage, restored, clock(), time.time, audit)
     watch = Watch(clock)
     loop = Loop(
-        settings_of(config, source, pushes),
-        evaluator=evaluator,
-        broadcaster=broadcaster,
-        metrics=metrics,
-        clock=clock,
-        absent=watch.take,
-    )
+        settings_of(config, source, pushes), evaluator=evaluator, broadcaster=broadcaster,
+        metrics=metrics, clock=clock, absent=watch.take,
+    )  # fmt: skip
     limits = client_limits_of(config.listen, refusals)
     receiver = Receiver(loop.judge_pushed, limits, metrics, loop.refused_pushes.of)
     reloader = Reloader(
@@ -232,9 +244,9 @@ async def _run(
     server = server_of(app, limits, certificates, config.listen.trusted_proxies)
     _log_start(config, listener, restored)
     with _signals(loop, server, reloader, receiver):
-        beside = [asyncio.create_task(watch.beat())]
-        if certificates is not None:
-            beside.append(asyncio.create_task(certificates.watch()))
+        watches = [watch.beat(), *([] if certificates is None else [certificates.watch()])]
+        beside = [asyncio.create_task(each) for each in watches]
+        audit_files = begun_audit_files(config.audit, audit, loop, metrics)
         await loop.publish_restored()
         if config.source.otlp is not None and pushes is not None:
             receiver.open(config.source.otlp, pushes)
@@ -242,6 +254,7 @@ async def _run(
         await receiver.close()
         for task in beside:
             task.cancel()
+        await asyncio.gather(*(file.finish() for file in audit_files))
     return not loop.gave_up
 
 

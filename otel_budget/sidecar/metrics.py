@@ -92,6 +92,7 @@ class SidecarMetrics(Collector):
         self._unmatched = 0
         self._newest_sample: float | None = None
         self._reload_ok = True
+        self._audit_file_up: bool | None = None
         self._suggestion_changes = 0
         self.registry.register(self)
 
@@ -173,6 +174,11 @@ class SidecarMetrics(Collector):
         with self._lock:
             self._reload_ok = ok
 
+    def note_audit_file(self, ok: bool) -> None:  # noqa: FBT001 - all that is said
+        """Note whether the audit log can be written to its file."""
+        with self._lock:
+            self._audit_file_up = ok
+
     def collect(self) -> Iterator[Family]:
         """Yield every metric of ``semconv.SIDECAR_METRICS``, from one moment."""
         with self._lock:
@@ -248,6 +254,7 @@ class SidecarMetrics(Collector):
         yield _counter(semconv.UNREADABLE_ROWS, {(): self._last.storage.unreadable})
         yield _counter(semconv.UNKEPT_RUNS, {(): self._last.storage.evicted})
         yield _counter(semconv.STORAGE_RENEWALS, {(): self._last.storage.renewals})
+        yield _counter(semconv.AUDIT_DROPPED, {(): self._last.storage.audit_dropped})
         yield _counter(semconv.SUGGESTION_CHANGES, {(): self._suggestion_changes})
         yield _counter(semconv.ABSENT_SECONDS, {(): self._absent_seconds})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
@@ -276,6 +283,10 @@ class SidecarMetrics(Collector):
         over = sum(1 for verdict in self._last.verdicts if verdict.is_over(now))
         yield _single(semconv.EXPIRED_VERDICTS, over)
         yield _single(semconv.STORAGE_SIZE, self._last.storage.size)
+        audit_file = gauge(semconv.AUDIT_FILE_UP)
+        if self._audit_file_up is not None:
+            audit_file.add_metric((), self._audit_file_up)
+        yield audit_file
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)
         yield _single(semconv.BUILD_INFO, 1, self._version)

@@ -80,7 +80,8 @@ class Reloader:
     def reload(self) -> None:
         """Read the file; a bad one changes nothing, and is logged with all that is wrong with it.
 
-        What is changed under ``listen`` and ``storage`` needs a restart. All else is taken up.
+        What is changed under ``listen``, ``storage`` and ``audit`` needs a restart. All else is
+        taken up.
         """
         self._take(self._load())
 
@@ -103,7 +104,11 @@ class Reloader:
             return
         self._note_fixed(new)
         new = new.model_copy(
-            update={"listen": self._config.listen, "storage": self._config.storage}
+            update={
+                "listen": self._config.listen,
+                "storage": self._config.storage,
+                "audit": self._config.audit,
+            }
         )
         self._take_source(new)
         self._config = new
@@ -135,7 +140,9 @@ class Reloader:
             (f"listen.{key}", getattr(old.listen, key), getattr(new.listen, key))
             for key in type(old.listen).model_fields
         ]
-        for key, running, wanted in (*rows, ("storage.path", old.storage.path, new.storage.path)):
+        rows.append(("storage.path", old.storage.path, new.storage.path))
+        rows.append(("audit.file", old.audit.file, new.audit.file))
+        for key, running, wanted in rows:
             if wanted != running:
                 logger.warning(
                     "%s: %s takes effect after a restart; until then it stays %s",
