@@ -52,8 +52,14 @@ def from_dict(data: object) -> BudgetState:
         resources={name: _state(name, one) for name, one in fields.mapping("resources")},
         origin=fields.text("limit_from"),
         binds=fields.flag("binds"),
-        tz=UTC,
+        tz=_zone_of(data),
     )
+
+
+def _zone_of(data: object) -> tzinfo:
+    """Return the offset in which the times of a budget are told; where none is, UTC."""
+    told = data.get("resets_at") if isinstance(data, dict) else None
+    return UTC if told is None else datetime.fromisoformat(told).tzinfo or UTC
 
 
 def _span(fields: Fields) -> WindowSpan:

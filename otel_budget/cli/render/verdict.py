@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
+from otel_budget.core.budget import Mode
 from otel_budget.logs.text import printable
+from otel_budget.policy.budget_words import describe_resource, moment, of_group
 from otel_budget.policy.format import amount, describe, rest_of
 
 if TYPE_CHECKING:
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import BudgetState, Verdict
 
 
 def in_words(verdict: Verdict) -> str:
@@ -33,8 +35,26 @@ def in_words(verdict: Verdict) -> str:
         first_of = ", the first to end" if name == verdict.ends_first else ""
         left = f"; {rest}{first_of}" if rest else ""
         lines.append(f"  {state.status:<11} {describe(name, state)}{origin}{left}")
+    lines += [f"  {_budget_line(budget)}" for budget in verdict.budgets]
     lines += [f"  {'not judged':<11} {name}: nothing exports it" for name in verdict.unjudged]
     return "\n".join(map(printable, lines))
+
+
+def _budget_line(budget: BudgetState) -> str:
+    """Say how a budget stands, until when, and whether it decided."""
+    shadow = " (shadow)" if budget.mode is Mode.SHADOW else ""
+    resets = budget.window.resets_at
+    until = "" if resets is None else f", resets {moment(resets, budget.tz)}"
+    binds = "; it decided" if budget.binds else ""
+    return f"{budget.status:<11} {nearest_of(budget, shadow)}{until}{binds}"
+
+
+def nearest_of(budget: BudgetState, note: str = "") -> str:
+    """Say which budget it is, and the resource that is nearest to its limit. note: after its
+    name.
+    """
+    name, one = max(budget.resources.items(), key=lambda each: each[1].ratio)
+    return f"budget {budget.name}{of_group(budget)}{note}: {describe_resource(name, one)}"
 
 
 def _when(verdict: Verdict) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_budget.cli.render.verdict import nearest_of
 from otel_budget.logs.text import printable
 from otel_budget.policy.format import describe, rest_of
 
@@ -57,6 +58,9 @@ def _row(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
     limited = {n: s.ratio for n, s in verdict.resources.items() if s.ratio is not None}
     nearest = max(limited, key=limited.__getitem__, default=None)
     usage = "no limit" if nearest is None else describe(nearest, verdict.resources[nearest])
+    bound = next((b for b in verdict.budgets if b.origin == verdict.limit_from), None)
+    if bound is not None and bound.resources:
+        usage = nearest_of(bound)
     state = verdict.run_state or "?"
     return verdict.session_id, state, verdict.action, str(verdict.reason), usage, _first(verdict)
 

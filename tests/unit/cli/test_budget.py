@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 from otel_budget import semconv
 from otel_budget.cli.commands.budget import tried
 from otel_budget.cli.main import main
+from otel_budget.core import verdict_json
 from otel_budget.core.budget import Mode, TopUp, Window, WindowKind
 from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Action
 from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.ledger.owner_use import OwnerUse
 from otel_budget.sdk.sidecar_client.request import AskError
 from otel_budget.sidecar.api.app import build_app
@@ -23,7 +27,7 @@ from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.budget_report import BudgetReport
 from tests.support.api import Host, token_of
 from tests.support.budgets import budget, group_report, report
-from tests.support.sidecar_fixtures import LEASE, START, SteadyClock
+from tests.support.sidecar_fixtures import LEASE, START, SteadyClock, verdict
 from tests.unit.cli.test_cli import answering
 
 BERLIN = Window(
@@ -274,3 +278,17 @@ def test_nothing_that_a_terminal_obeys_is_printed(
         assert sidecar.budget(*words) == 0
         said = capsys.readouterr()
         assert not {"\x1b", "\x07", "\u202e"} & set(said.out + said.err)
+
+
+def test_a_run_is_shown_with_the_budget_that_decided(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its window's end has the offset of the budget's zone."""
+    state = replace(group_report(RESEARCH, (), 1100).state, binds=True, tz=BERLIN.tz)
+    stopped = replace(verdict(), action=Action.STOP, status=LimitStatus.EXCEEDED, budgets=(state,))
+    with answering(200, f'{{"verdict": {verdict_json.to_json(stopped)}, "orders": []}}') as url:
+        assert main(["session", "show", "run-1", "--sidecar", url]) == 0
+    said = "budget research: tokens at 110.0% (1,100 of 1,000), resets 2023-11-15 23:13 +01:00; it"
+    assert said in capsys.readouterr().out
+    page = f'{{"verdicts": [{verdict_json.to_json(stopped)}], "next_cursor": null}}'
+    with answering(200, page) as url:
+        assert main(["session", "list", "--sidecar", url]) == 0
+    assert "budget research: tokens at 110.0% (1,100 of 1,000)" in capsys.readouterr().out
