@@ -119,6 +119,8 @@ class Families:
         self._loose: set[str] = set()
         """Those that name a parent that does not hold for them."""
         self._in_order: list[str] | None = None
+        self._numbers: dict[str, int] = {}
+        """Session id to how many runs are below it, of those that were asked for."""
 
     def note(self, run: RunTotals) -> None:
         """Take note that something of a run may have changed."""
@@ -147,7 +149,8 @@ class Families:
                 and (self.members.get(parent) or _NOBODY).run is None
             ):
                 waiting.append(parent)  # it was there before anybody named it
-        open_links = [self.members[i] for i in again | (self._loose if again else set())]
+        names = again | (self._loose if again else set())
+        open_links = [self.members[name] for name in names if name in self.members]
         for member in sorted(open_links, key=lambda one: (not one.is_held, one.session_id)):
             self._try_link(member)
         for run in taken:
@@ -219,8 +222,19 @@ class Families:
             uncertainty=_unsure_together(snapshot.uncertainty, more),
             rates={},
             pace=NO_PACE,
-            descendants=0 if member is None else sum(1 for _ in self.descendants(run.session_id)),
+            descendants=0 if member is None else self._number_below(run.session_id),
         )
+
+    def _number_below(self, session_id: str) -> int:
+        number = self._numbers.get(session_id)
+        if number is None:
+            number = self._numbers[session_id] = sum(1 for _ in self.descendants(session_id))
+        return number
+
+    def _restructured(self) -> None:
+        """Take note that another run is in a family, or another link, than before."""
+        self._in_order = None
+        self._numbers.clear()
 
     def forget(self, run: RunTotals) -> None:
         """Take note that a run is not in the ledger any more: what it used stays above it."""
@@ -234,7 +248,7 @@ class Families:
         self._changed.discard(run.session_id)
         self.moved.discard(run.session_id)
         self._drop_if_alone(member)
-        self._in_order = None
+        self._restructured()
 
     # --- one run -----------------------------------------------------------------------------
     def _take(self, run: RunTotals) -> set[str]:
@@ -243,7 +257,7 @@ class Families:
         member = self.members.get(session_id)
         if member is None:
             member = self.members[session_id] = Member(session_id)
-            self._in_order = None
+            self._restructured()
         again: set[str] = set()
         if member.run is not run:
             self._replace(member, run)
@@ -272,7 +286,7 @@ class Families:
             run.hold_by(parent.session_id)
         member.run = run
         member.said.clear()
-        self._in_order = None
+        self._restructured()
 
     def _claim(self, member: Member, parent: str | None) -> None:
         """Take note of which parent a run names."""
@@ -295,7 +309,7 @@ class Families:
             return False
         self._loose.discard(member.session_id)
         self.members.pop(member.session_id, None)
-        self._in_order = None
+        self._restructured()
         return True
 
     def _pass_on(self, member: Member) -> None:
@@ -352,7 +366,7 @@ class Families:
             parent.children[member.session_id] = member
             _add(parent.below, member.given)
             self.moved |= {parent.session_id, member.session_id}
-            self._in_order = None
+            self._restructured()
             self._pass_on(parent)
 
     def _unlink(self, member: Member) -> None:
@@ -370,7 +384,7 @@ class Families:
             run.disown(_sum(own_amounts(run), member.with_below()))
         member.given = {}
         self.moved |= {parent.session_id, member.session_id}
-        self._in_order = None
+        self._restructured()
 
     # --- what is said ------------------------------------------------------------------------
     def say_unknown(self, now: float) -> None:

@@ -238,3 +238,16 @@ def test_what_a_descendant_uses_counts_once_in_every_budget_that_matches_it_or_o
     in_research = ledger.books.use_of("research", ())
     of_ann = ledger.books.use_of("ann", ("ann",))
     assert (in_research.used[semconv.TOKENS], of_ann.used[semconv.TOKENS]) == (111, 110)
+
+
+def test_a_whole_family_may_change_in_one_reading() -> None:
+    ledger = Ledger()
+    take(ledger, run("a", 1), run("b", 10, parent="a"), run("c", 100, parent="b"))
+    ledger.apply(Observation("scrape", 11.0, (run("b", 10, 11.0), run("c", 100, 11.0))))
+    again = run("a", 1, 12.0, parent="x"), run("b", 10, 12.0, parent="a")
+    ledger.apply(Observation("scrape", 12.0, again))
+    for each in ledger.runs.values():
+        ledger.families.note(each)
+    ledger.settle_families(12.0)
+    assert [one.session_id for one in ledger.families.ancestors("b")] == ["a"]
+    assert ledger.snapshot(ledger.runs["a"], 12.0).descendants == 1
