@@ -116,7 +116,10 @@ class Family:
         with _Lock.held:
             children = tuple(self._children)
         for child in children:
-            child.guard.reconsider(child.guard.progress)
+            if child.run.record.closed_at is None:
+                child.guard.reconsider(child.guard.progress)
+            else:  # it has nothing to hear any more; those below it may
+                child.wake_children()
 
 
 class DescendantRecorder(Recorder):

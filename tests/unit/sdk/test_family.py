@@ -248,3 +248,17 @@ def test_a_run_without_a_family_has_none(make: Make) -> None:
     alone.record_operation(tokens=1)
     assert alone._run.family is None
     assert alone._record.below is None
+
+
+def test_a_run_that_is_over_hears_no_stop_and_those_below_it_do(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    lead = make(max_tokens=100)
+    child = make(parent=lead)
+    below = make(parent=child)
+    assert below.should_continue(0.1)
+    child.close()
+    lead.record_operation(tokens=100)
+    assert not below.should_continue(0.1)
+    assert below.verdict.stopped_by == lead.session_id
+    assert not [one for one in caplog.messages if child.session_id in one and "stop" in one]
