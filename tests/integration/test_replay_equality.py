@@ -42,8 +42,10 @@ def say(**what):
     trace.write(json.dumps({"t": time.time(), "session_id": told["id"], **what}) + "\\n")
     trace.flush()
 
-say(start=True, limits=told["limits"], labels={"workflow": "equality"})
-monitor = ResourceMonitor(ResourceLimits.only(**told["limits"]), told["id"], workflow="equality")
+say(start=True, limits=told["limits"], labels={"workflow": "equality", **told["scope"]})
+monitor = ResourceMonitor(
+    ResourceLimits.only(**told["limits"]), told["id"], workflow="equality", scope=told["scope"]
+)
 with monitor:
     for _ in range(told["steps"]):
         monitor.record_operation(tokens=told["tokens"], api_call=True)
@@ -64,8 +66,15 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "exceeds-the-ceiling": {"steps": 60},
     "stops-gracefully": {"steps": 90, "limits": {"max_tokens": 3000}, "progress": 0.3},
     "finishes": {"steps": 28, "limits": {"max_tokens": 3000}, "progress": 0.9},
+    "shares-a-budget": {"steps": 25, "scope": {"team": "research"}},
+    "shares-it-too": {"steps": 25, "scope": {"team": "research"}},
     "is-killed": {"steps": 10_000, "tokens": 1},
 }
+#: What the two that share use together is more, what each uses alone is less.
+POOL: Mapping[str, Any] = {
+    "name": "research", "match": {"team": "research"}, "window": "total",
+    "limits": {"max_tokens": 3000},
+}  # fmt: skip
 OK = ("continue", "ok", Reason.WITHIN_LIMITS, None)
 
 
@@ -85,6 +94,8 @@ EXPECTED: Mapping[str, list[Any]] = {
     "exceeds-the-ceiling": [OK, approaching("sidecar"), exceeded("sidecar")],
     "stops-gracefully": [OK, ("stop", "approaching", Reason.APPROACHING_LIMIT, "session")],
     "finishes": [OK, ("continue", "approaching", Reason.FINISHING, "session")],
+    "shares-a-budget": [OK, approaching("budget:research"), exceeded("budget:research")],
+    "shares-it-too": [OK, approaching("budget:research"), exceeded("budget:research")],
 }
 KILLED = "is-killed"
 
@@ -124,7 +135,7 @@ class Agents:
     @contextmanager
     def _agent(self, name: str) -> Iterator[subprocess.Popen[str]]:
         told = {
-            "limits": {}, "progress": None, "tokens": 100, **RUNS[name], "id": name,
+            "limits": {}, "scope": {}, "progress": None, "tokens": 100, **RUNS[name], "id": name,
             "port": self.ports[name], "trace": str(self.trace(name)),
         }  # fmt: skip
         process = subprocess.Popen(
@@ -170,6 +181,7 @@ def config(folder: Path, name: str, source: Mapping[str, Any]) -> Path:
         "verdicts": {"stale_after": "4s", "hold": "3s", "on_no_data": "stop"},
         "listen": {"address": f"127.0.0.1:{free_port()}"},
         "storage": {"path": str(folder / f"{name}.db")},
+        "budgets": [POOL],
     }
     file.write_text(json.dumps(data))  # JSON is YAML
     return file
@@ -232,7 +244,7 @@ def test_live_and_replayed_verdicts_are_the_same(tmp_path: Path) -> None:
     assert without_killed(past) == EXPECTED
     silent = ("source_error", "stale_data")
     assert [(v[0], v[2] in silent) for v in past[KILLED]][-1] == ("stop", True)
-    assert (summary["runs"], summary["open"], summary["history"]["gaps"]) == (6, 1, 0)
+    assert (summary["runs"], summary["open"], summary["history"]["gaps"]) == (len(RUNS), 1, 0)
     assert KILLED in said
 
     own = [str(agents.trace(name)) for name in RUNS]
@@ -243,8 +255,12 @@ def test_live_and_replayed_verdicts_are_the_same(tmp_path: Path) -> None:
     assert told[KILLED] == again[KILLED] == past[KILLED][:1]
     used = summary["used"]
     for other in (summary_of_own, summary_again):
-        assert (other["runs"], other["open"]) == (6, 1)
+        assert (other["runs"], other["open"]) == (len(RUNS), 1)
     assert summary_again["used"] == used
+    for each in (summary, summary_of_own, summary_again):
+        assert [(one["name"], one["used"]) for one in each["budgets"]] == [
+            ("research", {"tokens": 5000})
+        ]
 
 
 def is_scraped(server: str) -> bool:
