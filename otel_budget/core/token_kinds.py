@@ -47,3 +47,12 @@ def disjoint(shown: Mapping[str, int], tokens: int) -> dict[str, int]:
             found[kind] = min(left[kind], room)
             room -= found[kind]
     return found
+
+
+def with_parts(kinds: Mapping[str, int]) -> dict[str, int]:
+    """Return kinds that are disjoint as they are counted: parts within their wholes."""
+    counted = dict(kinds)
+    for part, whole in PART_OF.items():
+        if part in kinds:
+            counted[whole] = counted.get(whole, 0) + kinds[part]
+    return counted

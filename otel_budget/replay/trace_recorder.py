@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.resources import RESOURCES, ZERO
+from otel_budget.core.token_kinds import with_parts
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.processes import used_at_progress
 from otel_budget.replay.trace import TraceLine, Use
@@ -46,6 +47,8 @@ class _Written:
     at: float
     revision: int = -1
     used: Mapping[str, Number] = field(default_factory=dict)
+    kinds: dict[str, int] = field(default_factory=dict)
+    """Of tokens, disjoint."""
     unknown_usage_calls: int = 0
     unpriced_calls: int = 0
     progress: object = None
@@ -144,18 +147,19 @@ class TraceRecorder:
             self.remarks["limits changed on the way: those of the start stand in the trace"] += 1
         if uncertainty.estimated_calls or uncertainty.alternating:
             self.remarks["uses that are estimates stand as if they were known"] += 1
+        kinds = run.token_kinds()
         at = written.at = max(written.at, run.confirmed_at)
         lines: list[TraceLine] = []
         when_said = used_at_progress(said, used, run.speakers)
         progress = None if said.progress is None else (said.progress, when_said)
         if progress is not None and progress != written.progress:
             between = _between(written.used, used, when_said)
-            use = self._use(written, between, (0, 0))
+            use = self._use(written, between, (0, 0), kinds)
             lines.append(TraceLine(at, written.name, "", use=use, progress=said.progress))
         gone = progress is None and written.progress is not None
         written.progress = progress
         unsure = (uncertainty.unknown_usage_calls, uncertainty.unpriced_calls)
-        use = self._use(written, used, unsure)
+        use = self._use(written, used, unsure, kinds)
         if use is not None or gone:
             lines.append(TraceLine(at, written.name, "", use=use, progress_unknown=gone))
         ended = run.ended_at is not None and said.state in semconv.ENDED_STATES
@@ -163,9 +167,17 @@ class TraceRecorder:
         return lines
 
     def _use(
-        self, written: _Written, used: Mapping[str, Number], unsure: tuple[int, int]
+        self,
+        written: _Written,
+        used: Mapping[str, Number],
+        unsure: tuple[int, int],
+        kinds: Mapping[str, int],
     ) -> Use | None:
-        """Return the increase over what was written, which it is then."""
+        """Return the increase over what was written, which it is then.
+
+        kinds: of tokens, disjoint. What of them does not fit into the tokens of this line is left
+        to the next.
+        """
         amounts = {
             name: total - before  # type: ignore[operator] # both are of one quantity
             for name, total in used.items()
@@ -176,7 +188,16 @@ class TraceRecorder:
         written.used = {**written.used, **used}
         written.unknown_usage_calls += unknown
         written.unpriced_calls += unpriced
-        return Use(amounts, unknown, unpriced) if amounts or unknown or unpriced else None
+        if not (amounts or unknown or unpriced):
+            return None
+        room, more = int(amounts.get(semconv.TOKENS, 0)), dict[str, int]()
+        for kind, total in kinds.items():
+            tokens = min(room, total - written.kinds.get(kind, 0))
+            if tokens > 0:
+                more[kind] = tokens
+                written.kinds[kind] = written.kinds.get(kind, 0) + tokens
+                room -= tokens
+        return Use(amounts, unknown, unpriced, with_parts(more))
 
 
 def _limits_of(said: RunAttributes) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.core.token_kinds import TOKEN_KINDS, disjoint
+from otel_budget.core.token_kinds import TOKEN_KINDS, disjoint, with_parts
 
 
 def test_parts_are_taken_out_of_their_wholes() -> None:
@@ -35,3 +35,12 @@ def test_they_never_add_up_to_more_than_there_are(shown: dict[str, int], tokens:
     found = disjoint(shown, tokens)
     assert sum(found.values()) <= tokens
     assert all(number > 0 for number in found.values())
+
+
+def test_kinds_with_their_parts_are_read_as_the_same_kinds() -> None:
+    """As a trace has them."""
+    kinds = {"input": 5, "cache_read": 3, "cache_write": 1, "output": 2, "reasoning": 7}
+    counted = with_parts(kinds)
+    assert counted == {**kinds, "input": 9, "output": 9}
+    assert disjoint(counted, 18) == kinds
+    assert with_parts({"cache_read": 3}) == {"input": 3, "cache_read": 3}

@@ -169,3 +169,20 @@ def test_whose_descendant_a_run_is_stands_on_its_first_line() -> None:
     (start, *_), _ = recorded([seen(5, 300, said={"parent": "lead"})])
     assert start.parent == "lead"
     assert "parent_session_id" not in start.labels
+
+
+def test_kinds_of_tokens_stand_in_the_trace_where_they_are_read() -> None:
+    """Each token once, also where a progress was reported in between."""
+
+    def of_kinds(at: float, tokens: int, cached: int, **said: Any) -> RunObservation:
+        run = seen(at, tokens, said)
+        kinds = {("tokens:input", ""): tokens, ("tokens:cache_read", ""): cached}
+        return run._replace(counters={**run.counters, **kinds})
+
+    progress = {"progress": 0.5, "progress_tokens": 400.0}
+    lines, _ = recorded([of_kinds(5, 300, 100)], [of_kinds(15, 700, 450, **progress)])
+    uses = [line.use for line in lines if line.use is not None]
+    assert [use.amounts["tokens"] for use in uses] == [300, 100, 300]
+    assert sum(use.kinds["input"] for use in uses) == 700
+    assert sum(use.kinds.get("cache_read", 0) for use in uses) == 450
+    assert all(use.kinds["input"] <= use.amounts["tokens"] for use in uses)
