@@ -8,6 +8,7 @@ rounds are kept.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -55,26 +56,47 @@ def run_demo(speed: float = SPEED, keep: str | PathLike[str] | None = None) -> i
     _check_speed(speed)
     root = _root_folder(keep)
     screen = _screen()
+    cancelled, played = threading.Event(), list[scenario.Replay]()
     screen.console.print(
         f"Two recorded coding-agent runs, replayed as three, about {speed:g} times faster:"
     )
-    for plan in scenario.PLANS:
-        screen.console.print(f"  {plan.name:<15}{plan.expect}")
+    _announce(screen, scenario.PLANS)
     with serve_metrics("127.0.0.1", 0) as endpoint, _sidecar(endpoint.url, root) as sidecar:
         screen.console.print(
             f"While it runs:  metrics  {endpoint.url}\n"
-            f"                sidecar  {sidecar}/v1/verdicts\n"
+            f"                sidecar  {sidecar}/v1/verdicts, /v1/budgets\n"
         )
-        replays = scenario.prepare(root, sidecar, speed, screen.say)
-        cancelled = threading.Event()
-        threads = [threading.Thread(target=r.run, args=(cancelled,), daemon=True) for r in replays]
-        with screen.live(replays):
-            for thread in threads:
-                thread.start()
-            _wait(replays, screen, cancelled)
-    screen.console.print(summary(replays))
-    _show_checkpoints(screen, replays)
+        played += _play(scenario.PLANS, (root, sidecar, speed), screen, cancelled)
+        if not cancelled.is_set():
+            screen.console.print("\nThree more, two of which share a budget:")
+            _announce(screen, scenario.SHARING)
+            screen.console.print("")
+            played += _play(scenario.SHARING, (root, sidecar, speed), screen, cancelled)
+    _show_checkpoints(screen, played)
     return 130 if cancelled.is_set() else 0
+
+
+def _announce(screen: Screen, plans: Sequence[scenario.Plan]) -> None:
+    """Say what there is to see."""
+    for plan in plans:
+        screen.console.print(f"  {plan.name:<15}{plan.expect}")
+
+
+def _play(
+    plans: Sequence[scenario.Plan],
+    where: tuple[Path, str, float],
+    screen: Screen,
+    cancelled: threading.Event,
+) -> list[scenario.Replay]:
+    """Replay some runs at once, and sum up how they ended. where: as ``prepare`` has it."""
+    replays = scenario.prepare(*where, screen.say, plans=plans)
+    threads = [threading.Thread(target=r.run, args=(cancelled,), daemon=True) for r in replays]
+    with screen.live(replays):
+        for thread in threads:
+            thread.start()
+        _wait(replays, screen, cancelled)
+    screen.console.print(summary(replays))
+    return replays
 
 
 def serve_demo(
@@ -202,12 +224,9 @@ def _set_on_signals(ended: threading.Event) -> Iterator[None]:
 @contextlib.contextmanager
 def _sidecar(target: str, root: Path) -> Iterator[str]:
     """Start a sidecar process; yield its URL; stop it at the end."""
-    log = root / "sidecar.log"
-    command = [
-        sys.executable, "-m", "otel_budget", "sidecar", "--target", target,
-        "--interval", f"{INTERVAL}s", "--max-tokens", str(scenario.CEILING_TOKENS),
-        "--listen", "127.0.0.1:0", "--storage", str(root / "sidecar.db"),
-    ]  # fmt: skip
+    log, config = root / "sidecar.log", root / "sidecar.yaml"
+    config.write_text(_configuration(target, root), encoding="utf-8")
+    command = [sys.executable, "-m", "otel_budget", "sidecar", "--config", str(config)]
     with log.open("w", encoding="utf-8") as out:
         # In another session of the terminal: a Ctrl-C is for the runs, and the sidecar sees them
         # end.
@@ -224,6 +243,18 @@ def _sidecar(target: str, root: Path) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _configuration(target: str, root: Path) -> str:
+    """Return the sidecar's configuration: JSON is YAML, too."""
+    config = {
+        "source": {"scrape": {"targets": [target], "interval": f"{INTERVAL}s"}},
+        "resource_limits": {"max_tokens": scenario.CEILING_TOKENS},
+        "budgets": [scenario.BUDGET],
+        "listen": {"address": "127.0.0.1:0"},
+        "storage": {"path": str(root / "sidecar.db")},
+    }
+    return json.dumps(config, indent=1) + "\n"
 
 
 def _url_of(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -1,14 +1,16 @@
-"""Three runs over the two recordings, with limits that make each end in another way."""
+"""Runs over the two recordings, with limits that make each end in another way: three by themselves,
+then three of which two share a budget that is enough for one of them.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.reasons import Reason
@@ -66,6 +68,29 @@ PLANS = (
         "sidecar-limit", "claude", 1_000_000, 1.0,
         f"has no limit below 1,000,000; the sidecar's ceiling is {CEILING_TOKENS:,}",
         "refactor", "billing",
+    ),
+)  # fmt: skip
+#: The budget that two runs share: what they use together, whichever it is that uses it. From its
+#: warning line on, the run goes on that can still finish within what is left.
+BUDGET: Final[Mapping[str, Any]] = {
+    "name": "research-demo", "match": {"team": "research"}, "window": "total",
+    "limits": {"max_tokens": 240_000}, "warning_threshold": 0.65, "when_low": "finish_most",
+}  # fmt: skip
+SHARING = (
+    Plan(
+        "can-finish", "codex", 1_000_000, 0.4,
+        "shares a budget of 240,000 tokens, and can finish within what is left",
+        "review", "research",
+    ),
+    Plan(
+        "cannot-finish", "claude", 1_000_000, 1.0,
+        "shares it, too, and cannot: it stops, so that the other one finishes",
+        "refactor", "research",
+    ),
+    Plan(
+        "on-its-own", "codex", 1_000_000, 0.5,
+        "is of another team: none of this concerns it",
+        "review", "search",
     ),
 )  # fmt: skip
 #: What each third of a run is taken to do; the recordings do not say.
@@ -164,9 +189,15 @@ class Replay:
 
 
 def prepare(
-    root: Path, sidecar: str, speed: float, say: Say, names: str = "demo-{}"
+    root: Path,
+    sidecar: str,
+    speed: float,
+    say: Say,
+    names: str = "demo-{}",
+    *,
+    plans: Sequence[Plan] = PLANS,
 ) -> list[Replay]:
-    """Make the monitors of the three runs. root: where their checkpoints go. names: their ids."""
+    """Make the monitors of some runs. root: where their checkpoints go. names: their ids."""
     return [
         Replay(
             plan,
@@ -190,7 +221,7 @@ def prepare(
             root,
             say,
         )
-        for plan in PLANS
+        for plan in plans
     ]
 
 

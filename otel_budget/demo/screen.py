@@ -22,7 +22,7 @@ from otel_budget.demo.scenario import CEILING_TOKENS
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
-    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.verdict import BudgetResource, ResourceState, Verdict
     from otel_budget.demo.scenario import Replay
 
 _SHOWN = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
@@ -78,7 +78,21 @@ def bars(replays: list[Replay]) -> Group:
         said = Text(f"{verdict.action} ({reason})", style=colour, overflow="ellipsis")
         table.add_row(Text(f"  {replay.outcome}", style="dim"), "progress", Text(done), said, "")
         table.add_row()
+    for name, state in _shared(replays).items():
+        table.add_row(Text(name, style="bold"), semconv.TOKENS, *_bar(semconv.TOKENS, state))
     return Group(Text(""), table)
+
+
+def _shared(replays: list[Replay]) -> dict[str, BudgetResource]:
+    """Return how budgets stand that some of the runs share, by name: the newest word on each."""
+    found: dict[str, BudgetResource] = {}
+    for replay in replays:
+        for budget in replay.monitor.verdict.budgets:
+            tokens = budget.resources.get(semconv.TOKENS)
+            known = found.get(budget.name)
+            if tokens is not None and (known is None or tokens.used > known.used):
+                found[budget.name] = tokens
+    return found
 
 
 def _known(name: str, state: ResourceState) -> ResourceState:
@@ -89,7 +103,7 @@ def _known(name: str, state: ResourceState) -> ResourceState:
     return state._replace(limit=ceiling, ratio=float(state.used) / ceiling)
 
 
-def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
+def _bar(name: str, state: ResourceState | BudgetResource) -> tuple[ProgressBar, Text, Text]:
     colour = _COLOUR[state.status]
     limit = float(state.limit) if state.limit is not None else 1.0
     bar = ProgressBar(
@@ -104,7 +118,7 @@ def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
     return bar, Text(f"{_used(name, state)} of {of}"), Text(share, style=colour)
 
 
-def _used(name: str, state: ResourceState) -> str:
+def _used(name: str, state: ResourceState | BudgetResource) -> str:
     """Say what was used, money in whole cents; with a sign where it may be more."""
     used = state.used
     if isinstance(used, Decimal):

@@ -143,23 +143,31 @@ def test_no_metric_name_is_written_out_beside_semconv() -> None:
     assert found == []
 
 
-def test_the_demo_ends_its_three_runs_in_three_ways(tmp_path: Path) -> None:
-    """Piped to a file: one finishes, one stops by itself, one is stopped by the sidecar."""
+def test_the_demo_ends_its_runs_in_as_many_ways_as_it_says(tmp_path: Path) -> None:
+    """Piped to a file: one finishes, one stops by itself, one is stopped by the sidecar. Then, of
+    two that share a budget, the one that can still finish does.
+    """
     said = run("-m", "otel_budget", "demo", "--speed", "20", "--keep", str(tmp_path))
     rows = {
         line.split()[0]: line.split()
         for line in said.splitlines()
-        if "limits" in line or "sidecar" in line
+        if re.match(r"\S+ +(completed|stopped) ", line)
     }
     assert rows["nearly-done"][1:3] == ["completed", "finishing"]
     assert rows["own-limit"][1:5] == ["stopped", "approaching_limit", "own", "limits"]
     assert rows["sidecar-limit"][1:5] == ["stopped", "approaching_limit", "the", "sidecar"]
+    assert rows["can-finish"][1:3] == ["completed", "finishing"]
+    assert rows["cannot-finish"][1:5] == ["stopped", "budget_low", "the", "sidecar"]
+    assert rows["on-its-own"][1] == "completed"
     assert "\x1b[" not in said, "escape sequences in a file"
     saved = sorted(tmp_path.glob(".otel_budget/checkpoints/*/*.json"))
     assert {path.parent.name for path in saved} == {
         "demo-nearly-done",
         "demo-own-limit",
         "demo-sidecar-limit",
+        "demo-can-finish",
+        "demo-cannot-finish",
+        "demo-on-its-own",
     }
     newest = json.loads(saved[-1].read_text(encoding="utf-8"))
     assert newest["state"]["results"], "the partial results are in the checkpoint"

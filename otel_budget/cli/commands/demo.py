@@ -1,4 +1,4 @@
-"""``otel-budget demo``: three runs and a sidecar, on recorded input."""
+"""``otel-budget demo``: runs and a sidecar, on recorded input."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     import argparse
 
 _EPILOG: Final = """One run finishes, one is stopped by its own limit, one by the sidecar.
+Then two of three share a budget, and the one that can still finish does.
 
 examples:
-  otel-budget demo                                   everything, including a sidecar, in 20 seconds
+  otel-budget demo                                   everything, including a sidecar, in 40 seconds
   otel-budget demo --serve 127.0.0.1:9464            again and again, for your own sidecar
                                                      and dashboards, until SIGTERM"""
 
@@ -48,7 +49,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     "demo",
-    "watch three runs and a sidecar, on recorded input",
+    "watch runs and a sidecar, on recorded input",
     _demo,
     _add_arguments,
     _EPILOG,
