@@ -92,7 +92,7 @@ class PrometheusSource:
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._url = settings.url.rstrip("/") + "/api/v1/query"
         self._form = {
-            "query": whole_query(settings.matchers, settings.preset),
+            "query": whole_query(settings.matchers, settings.preset, (), settings.details),
             "timeout": f"{settings.timeout:g}",
             # VictoriaMetrics answers as of half a minute ago without it; others pass it over.
             "nocache": "1",
