@@ -235,6 +235,7 @@ def _news(verdict: Verdict) -> tuple[str, str]:
         left = first_to_end(verdict)
         rest = f", {left}" if left else ""
         where = f"{name} at {percent(worst.ratio)} of {amount(name, worst.limit)}{rest}: "
+    where = _of_budget(verdict) or where
     at = "" if verdict.progress is None else f"progress {percent(verdict.progress)}: "
     if verdict.lease_seconds is not None:
         return str(verdict.action), f"{where}{verdict.action}, says the sidecar"
@@ -245,3 +246,12 @@ def _news(verdict: Verdict) -> tuple[str, str]:
     if verdict.should_continue:
         return "approaching", f"{where}approaching the limit"
     return "stop", f"{where}stop ({verdict.reason})"
+
+
+def _of_budget(verdict: Verdict) -> str:
+    """Return how the shared budget stands that a verdict is by; empty if it is by none."""
+    for budget in verdict.budgets:
+        if budget.binds:
+            ratio = max((resource.ratio for resource in budget.resources.values()), default=0.0)
+            return f"{budget.name} at {percent(ratio)}: "
+    return ""
