@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.cli.audit_log import entries
 from otel_budget.core import verdict_json
+from otel_budget.core.budget import OTHER
 from otel_budget.errors import InvalidValueError
 from otel_budget.policy.explanation import otherwise, row_of
 from otel_budget.sdk.sidecar_client.request import AskError
@@ -108,7 +109,8 @@ def _top_ups(asker: Asker, verdict: Verdict, until: float) -> Iterator[dict[str,
         since = budget.window.start if budget.window.start > 0 else None
         query = {**_NEWEST, "kind": "top_up", "budget": budget.name, "since": since, "until": until}
         for found in entries(asker, query):
-            if found["body"].get("group") in (None, dict(budget.group)):
+            values = None if OTHER in budget.group else list(budget.group.values())
+            if found["body"].get("group") == values:
                 yield found
 
 

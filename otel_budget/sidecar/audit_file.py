@@ -141,14 +141,15 @@ class AuditFile:
                 while data:
                     data = data[os.write(handle, data) :]
             except OSError:
-                os.ftruncate(handle, before)
+                with contextlib.suppress(OSError):  # it is no file that can be cut
+                    os.ftruncate(handle, before)
                 raise
         finally:
             os.close(handle)
 
     def _last_in_file(self) -> int:
         """Return the number of the last entry in the file, and end a line that was cut off."""
-        if self._path is None or not self._path.exists():
+        if self._path is None or not self._path.is_file():  # a device may have no end
             return self._begin
         with self._path.open("rb+") as file:
             size = file.seek(0, os.SEEK_END)

@@ -6,7 +6,6 @@ the next one. Its verdicts are not, as the next step makes them anew.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_budget._version import __version__
 from otel_budget.core import verdict_json
 from otel_budget.core.audit import AuditEntry, AuditKind
-from otel_budget.core.quantities import as_json
 from otel_budget.core.verdict import judged
+from otel_budget.sidecar import budget_audit
+from otel_budget.sidecar.budget_audit import amounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.core.override import Override
-    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
@@ -46,6 +45,8 @@ class AuditTrail:
         """Noted, and offered to the storage again until it has them."""
         self._offered: tuple[AuditEntry, ...] = ()
         self._rules: Rules | None = None
+        self._full: set[str] = set()
+        """Budgets that have more groups than they may."""
         self._dropped = 0
         """Entries that the storage had deleted when that was noted last."""
         self.note_sidecar(
@@ -75,9 +76,21 @@ class AuditTrail:
 
     def note_rules(self, rules: Rules, now: float) -> None:
         """Note the rules that a step goes by, if they are other ones than before."""
-        if rules is not self._rules:
-            self._rules = rules
-            self.note(_taken(rules, now))
+        if rules is self._rules:
+            return
+        self.note(_taken(rules, now))
+        if self._rules is not None:
+            for entry in budget_audit.edits(self._rules.budgets, rules.budgets, now):
+                self.note(entry)
+        self._rules = rules
+
+    def note_groups(self, refused: Callable[[str], int], now: float) -> None:
+        """Note budgets whose groups became too many. refused: as ``Books.refused``."""
+        names = [] if self._rules is None else [budget.name for budget in self._rules.budgets]
+        full = {name for name in names if refused(name)}
+        for name in sorted(full - self._full):
+            self.note(AuditEntry(AuditKind.BUDGET, now, {"event": "groups_full"}, budget=name))
+        self._full = full
 
     def note_anew(self, now: float) -> None:
         """Note that the log begins anew, in a storage that took another one's place."""
@@ -96,15 +109,16 @@ class AuditTrail:
         changes: Iterable[Change],
         runs: Mapping[str, RunTotals],
         override: tuple[RunTotals, Override] | None,
+        others: Iterable[AuditEntry] = (),
     ) -> Sequence[AuditEntry]:
         """Return all that is to be stored with a step: what was noted, an order, its verdicts.
 
-        runs: the live ones by session id.
+        runs: the live ones by session id. others: what else is in the same commit.
         """
         while self._noted:
             self._waiting.append(self._noted.popleft())
         del self._waiting[:-_WAITING_MOST]
-        entries = list(self._waiting)
+        entries = [*self._waiting, *others]
         if override is not None:
             entries.append(order_entry(*override))
         entries += [verdict_entry(c, runs.get(c.verdict.session_id)) for c in changes]
@@ -145,7 +159,7 @@ def order_entry(run: RunTotals, override: Override) -> AuditEntry:
         "reason": override.reason,
         "by": override.by,
         "until": None if override.until is None else verdict_json.timestamp(override.until),
-        "limits": _amounts(override.limits),
+        "limits": amounts(override.limits),
     }
     return AuditEntry(AuditKind.ORDER, override.at, body, run.session_id, run.started_at)
 
@@ -177,17 +191,9 @@ def _of_run(run: RunTotals) -> dict[str, Any]:
     return {
         "labels": dict(attributes.labels or {}),
         "parent": attributes.parent,
-        "limits": _amounts(attributes.limits),
+        "limits": amounts(attributes.limits),
         "thresholds": dict(attributes.thresholds),
         "targets": sorted(run.targets),
-    }
-
-
-def _amounts(amounts: Mapping[str, Number | None]) -> dict[str, Any]:
-    """Return amounts as JSON types; null is unlimited."""
-    return {
-        name: None if value is None or not math.isfinite(value) else as_json(value)
-        for name, value in amounts.items()
     }
 
 

@@ -21,6 +21,7 @@ from otel_budget.ledger.owner_use import use_by
 from otel_budget.ledger.owners import carries, is_shown_at
 from otel_budget.policy.families import NOTHING_ABOVE
 from otel_budget.policy.override_effect import effect_of
+from otel_budget.sidecar import budget_audit
 from otel_budget.sidecar.failing_runs import Failing, unstorable
 from otel_budget.sidecar.family_verdicts import FamilyVerdicts
 from otel_budget.sidecar.handovers import HandoverOutcome
@@ -528,11 +529,15 @@ class Evaluator:
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         ends, books = self._suggested.unstored, self._ledger.books
-        entries = () if self._audit is None else self._audit.offer(changes, live, override)
+        booked, shared = books.unstored(), self._shared.unstored
+        entries: Sequence[AuditEntry] = ()
+        if self._audit is not None:
+            self._audit.note_groups(books.refused, now)
+            of_budgets = *budget_audit.closed(booked, now), *budget_audit.given(shared)
+            entries = self._audit.offer(changes, live, override, of_budgets)
         self._disk.write(
-            sequence, self._fresh(), live, verdicts, override, ends=ends, books=books.unstored(),
-            entries=entries,
-            shared=self._shared.unstored,
+            sequence, self._fresh(), live, verdicts, override, ends=ends, books=booked,
+            entries=entries, shared=shared,
         )  # fmt: skip
         books.stored()
         self._suggested.stored(all_judged=self._alone is None)

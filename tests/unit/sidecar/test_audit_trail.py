@@ -9,11 +9,13 @@ import pytest
 
 from otel_budget.core.audit import AuditKind, AuditQuery
 from otel_budget.core.override import Override, OverrideKind
+from otel_budget.core.top_up import TopUpRequest
 from otel_budget.core.verdict import Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.audit_trail import AuditTrail
 from otel_budget.sidecar.storage.base import Changes, Restored, StorageError
 from otel_budget.sidecar.tick_result import TickResult
+from tests.support.budgets import budget
 from tests.support.sidecar_fixtures import Sidecar, ceilings, reading, session, sidecar
 
 RULES = dataclasses.replace(ceilings(tokens=1000), text='{"resource_limits": "…"}')
@@ -180,4 +182,33 @@ def test_a_log_that_was_shortened_says_so_once_for_each_time(tmp_path: Path) -> 
     assert shortened
     assert sum(shortened) <= parts.storage.stats().audit_dropped
     assert len(shortened) < 12
+    parts.storage.close()
+
+
+def test_what_happens_to_budgets_is_logged_with_its_verdicts(tmp_path: Path) -> None:
+    """Top-ups, windows that are over, edits; a verdict is found by the budget that decided it."""
+    parts = sidecar(tmp_path)
+    by_day = dataclasses.replace(RULES, ceilings={}, budgets=(budget("research"),))
+    stepped(parts, ("run-1", 10), rules=by_day)
+    stepped(parts, ("run-1", 1200), rules=by_day)
+    asked = TopUpRequest("key-1", "research", (), {"tokens": 500}, "a demo", "ann", None, "{}")
+    for _ in range(2):
+        parts.evaluator.top_up(asked, by_day, 3600.0, parts.clock.now)
+    parts.clock.advance(86_400)
+    stepped(parts, ("run-1", 1300), rules=by_day)
+    wider = dataclasses.replace(by_day, budgets=(budget("research", tokens=2000),))
+    stepped(parts, ("run-1", 1300), rules=wider)
+    stepped(parts, ("run-1", 1300), rules=dataclasses.replace(RULES, budgets=()))
+    page = parts.evaluator.audit_log(AuditQuery(budget="research"))
+    entries = [json.loads(line) for line in page.lines]
+    found = [(e["kind"], e["body"].get("event")) for e in entries]
+    assert found.count(("top_up", "given")) == 1
+    assert ("budget", "edited") in found
+    assert found[-2:] == [("budget", "ended"), ("budget", "window_closed")]
+    verdict = next(e for e in entries if e["kind"] == "verdict")
+    assert verdict["body"]["verdict"]["limit_from"] == "budget:research"
+    given = next(e for e in entries if e["kind"] == "top_up")["body"]
+    assert (given["amounts"], given["reason"], given["by"]) == ({"tokens": 500}, "a demo", "ann")
+    closed = next(e for e in entries if e["body"].get("event") == "window_closed")["body"]
+    assert closed["used"]["tokens"] == 1200
     parts.storage.close()
