@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core.budget import Mode
 from otel_budget.core.reasons import Basis, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.budget_words import describe_past
 from otel_budget.policy.format import amount, describe, first_to_end
 
 if TYPE_CHECKING:
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import BudgetState, Verdict
 
 _OWN: Final = "otel-budget: "
 
 
 def lines_of(verdict: Verdict) -> set[tuple[str, str]]:
-    """Return the warning lines that a run is past: resource and limit."""
-    return {
+    """Return the warning lines that a run is past, its own and its budgets': of what, and limit."""
+    own = {
         (name, str(state.limit))
         for name, state in verdict.resources.items()
         if state.status is LimitStatus.APPROACHING
+    }
+    return own | {
+        (f"{budget.origin} {name}", str(one.limit))
+        for budget in _enforced(verdict)
+        for name, one in budget.resources.items()
+        if one.status is LimitStatus.APPROACHING
     }
 
 
@@ -32,6 +41,12 @@ def brief_text(verdict: Verdict) -> str:
         if state.status is LimitStatus.APPROACHING
         and state.ratio is not None
         and state.remaining is not None
+    ]
+    near += [
+        (one.ratio, name, one.remaining)
+        for budget in _enforced(verdict)
+        for name, one in budget.resources.items()
+        if one.status is LimitStatus.APPROACHING
     ]
     _, name, left = max(near)
     calls = first_to_end(verdict).removesuffix(" left")
@@ -64,9 +79,18 @@ def not_counted_text() -> str:
     )
 
 
+def _enforced(verdict: Verdict) -> list[BudgetState]:
+    return [budget for budget in verdict.budgets if budget.mode is Mode.ENFORCE]
+
+
 def _numbers(verdict: Verdict, status: LimitStatus) -> str:
+    """Return what has a status, of the run's own and of what it shares; what decided goes first."""
+    shared = [b for b in _enforced(verdict) if b.status is status]
+    shared.sort(key=lambda budget: not budget.binds)
     found = verdict.resources.items()
-    return ", ".join(describe(name, state) for name, state in found if state.status is status)
+    own = [describe(name, state) for name, state in found if state.status is status]
+    said = [describe_past(budget, status) for budget in shared]
+    return ", ".join(said + own if any(b.binds for b in shared) else own + said)
 
 
 def _why(verdict: Verdict) -> str:
@@ -93,6 +117,9 @@ def _how_on(verdict: Verdict) -> str:
         return f'To go on: otel-budget session release {run} --reason "..."'
     if basis is not Basis.NUMBERS:
         return ""
+    bound = next((budget for budget in verdict.budgets if budget.binds), None)
+    if bound is not None:
+        return _raise(bound)
     past = [
         (name, state)
         for name, state in verdict.resources.items()
@@ -104,3 +131,11 @@ def _how_on(verdict: Verdict) -> str:
         return f"To go on: start it again with a higher limit of its own ({flags})"
     flags = " ".join(f"{RESOURCES[name].flag} N" for name, _ in past)
     return f'To go on: otel-budget session limits {run} {flags} --for 1h --reason "..."'
+
+
+def _raise(budget: BudgetState) -> str:
+    """Return how runs go on that a budget which they share has stopped."""
+    near = [name for name, one in budget.resources.items() if one.status is budget.status]
+    flags = " ".join(f"{RESOURCES[name].flag} N" for name in near if name in RESOURCES)
+    group = f" --group {shlex.quote(budget.group_text)}" if budget.group else ""
+    return f'To go on: otel-budget budget raise {budget.name}{group} {flags} --reason "..."'

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
+from otel_budget.core.budget import Mode
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.launcher.outcome import EXIT_UNGUARDED, EndedBy
+from otel_budget.policy.budget_words import describe_past
 from otel_budget.policy.format import amount, first_to_end, percent
 
 if TYPE_CHECKING:
@@ -92,6 +94,11 @@ def line(verdict: Verdict | None) -> str:
         if state.limit is not None and state.ratio is not None:
             used = f"{amount(name, state.used)} of {amount(name, state.limit)}"
             parts.append(f"{name} {percent(state.ratio)} ({used})")
+    parts += [
+        describe_past(budget, budget.status)
+        for budget in verdict.budgets
+        if budget.mode is Mode.ENFORCE
+    ]
     if verdict.should_continue and (left := first_to_end(verdict)):
         parts.append(left)
     return f"budget: {' · '.join(parts) or 'no limit'} · {verdict.action}"
@@ -119,6 +126,9 @@ def _resources(verdict: Verdict, *, colour: bool) -> Iterator[str]:
     for name, state in verdict.resources.items():
         if state.limit is not None or (name in _ALWAYS and state.used):
             yield f"  {name:<15} {_used(name, state, colour=colour)}"
+    for budget in verdict.budgets:
+        if budget.mode is Mode.ENFORCE:
+            yield f"  {describe_past(budget, budget.status)}"
     for name in verdict.unjudged:
         yield f"  {name:<15} {_painted('limited, and not known', _RED, colour=colour)}"
 

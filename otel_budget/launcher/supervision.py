@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.budget import Mode
 from otel_budget.launcher.following import says_stop, used_of
 from otel_budget.launcher.outcome import EndedBy
 from otel_budget.launcher.sidecars import OwnSidecar, SidecarError
@@ -160,6 +161,8 @@ class Supervision:
         """Tell whether nothing limits a run that counts on the ceilings of somebody's sidecar."""
         if isinstance(self.sidecar, OwnSidecar) or verdict.unjudged:
             return False  # of one's own it was said before
+        if any(budget.mode is Mode.ENFORCE for budget in verdict.budgets):
+            return False
         return all(state.limit is None for state in verdict.resources.values())
 
     def _stays_unjudged(self, verdict: Verdict, now: float) -> bool:

@@ -32,6 +32,21 @@ def describe_budget(state: BudgetState, window: Window) -> str:
     return f"budget {state.name}{of_group(state)}{shadow}: {numbers} {within(state, window)}"
 
 
+def describe_past(state: BudgetState, status: LimitStatus) -> str:
+    """Say the resources of a budget that have a status, and when all of it is forgotten.
+
+    ``budget team of user=ann: tokens at 102.0% (1,020 of 1,000), resets 2026-12-01 00:00 +01:00``.
+    """
+    past = (
+        describe_resource(name, one)
+        for name, one in state.resources.items()
+        if one.status is status
+    )
+    resets = state.window.resets_at
+    until = "" if resets is None else f", resets {moment(resets, state.tz)}"
+    return f"budget {state.name}{of_group(state)}: {', '.join(past)}{until}"
+
+
 def of_group(state: BudgetState) -> str:
     """Return `` of user=ann``; empty for a budget without groups."""
     if not state.group:

@@ -6,12 +6,13 @@ from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.budget import Mode
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.logs.text import one_line
 from otel_budget.policy.format import amount, first_to_end
 
 if TYPE_CHECKING:
-    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.verdict import BudgetResource, ResourceState, Verdict
 
 #: Resources shown, those nearest to their limits.
 _SHOWN: Final = 3
@@ -38,9 +39,19 @@ NOTHING_YET: Final = plain("nothing counted yet")
 
 def one_line_of(verdict: Verdict, *, colour: bool) -> str:
     """Return a verdict as one line. colour: with the terminal's sequences in it."""
-    limited = [(s.ratio, name, s) for name, s in verdict.resources.items() if s.ratio is not None]
+    limited = [
+        (s.ratio, _of(name, s), s.status)
+        for name, s in verdict.resources.items()
+        if s.ratio is not None
+    ]
+    limited += [
+        (one.ratio, f"{one_line(budget.name)}: {_of(name, one)}", one.status)
+        for budget in verdict.budgets
+        if budget.mode is Mode.ENFORCE
+        for name, one in budget.resources.items()
+    ]
     limited.sort(key=lambda one: -one[0])
-    parts = [_coloured(_of(n, s), _COLOURS[s.status], colour) for _, n, s in limited[:_SHOWN]]
+    parts = [_coloured(text, _COLOURS[status], colour) for _, text, status in limited[:_SHOWN]]
     if not limited:
         used = [(n, verdict.resources[n]) for n in _USUAL if n in verdict.resources]
         parts = ["no limit", *(_used(name, state) for name, state in used)]
@@ -54,7 +65,7 @@ def one_line_of(verdict: Verdict, *, colour: bool) -> str:
     return f"budget: {_BETWEEN.join((*parts, _coloured(one_line(said), sign, colour)))}"
 
 
-def _of(name: str, state: ResourceState) -> str:
+def _of(name: str, state: ResourceState | BudgetResource) -> str:
     used, limit = _short(name, state.used), _short(name, state.limit)
     at_least = "at least " if state.at_least else ""
     if isinstance(state.used, Decimal):
