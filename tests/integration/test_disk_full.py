@@ -22,7 +22,7 @@ from tests.support.figures import note
 from tests.support.processes import sidecar, until
 from tests.support.real import REQUIRE
 
-SIZE = 256 * 1024
+SIZE = 512 * 1024
 """Bytes of the small disk."""
 
 
@@ -83,7 +83,7 @@ def test_a_full_disk_fails_checkpoints_loudly_and_nothing_else(
         assert monitor._record.checkpoint_failures == 2
     note(
         "Nothing lost",
-        "a run on a full disk (a tmpfs of 256 kB) wants to save twice",
+        "a run on a full disk (a tmpfs of 512 kB) wants to save twice",
         "2 failures logged and counted, the run goes on, the checkpoint before is whole; with room "
         "again the next one is written",
     )
