@@ -280,6 +280,8 @@ class Books:
                 group = None  # noqa: PLW2901 - where there is no place
             book.open(group).members += 1
             keys.append((name, group))
+        if len(self._shared) >= _KNOWN_MOST:
+            self._shared.clear()
         found = tuple(keys)
         found = self._shared.setdefault(found, found)
         if before is not None:

@@ -280,16 +280,12 @@ class BudgetBook:
             if self._rolls:
                 self._leave_cell(group, book, cell)
             else:
-                self._end(group, cell)
-                book.present = None if book.present is cell else book.present
-                self._changes(group, book)
+                self._leave_window(group, book, cell)
         if self._kind is WindowKind.CALENDAR and not self._span.start <= now < self._span.end:
             self._span = self._span_at(now)
             self._kept_from = self._start_before()
             for group, book in list(self.groups.items()):
                 self._turn(group, book)
-        elif self._kind is WindowKind.FIRST_USE:
-            self._forget_idle(now)
 
     def _leave_cell(self, group: Group, book: GroupBook, cell: Cell) -> None:
         """Let a bucket leave that is out of the window as a whole."""
@@ -301,6 +297,19 @@ class BudgetBook:
         self._drop(group, book, cell.start)
         self._changes(group, book)
         if book.is_empty:
+            self.let_go(group)
+
+    def _leave_window(self, group: Group, book: GroupBook, cell: Cell) -> None:
+        """End a window from first use; it is kept for as long again."""
+        self._end(group, cell)
+        book.present = None if book.present is cell else book.present
+        kept_until = cell.end + self.budget.window.seconds
+        if self._now < kept_until:
+            self._expect(group, cell, kept_until)
+        else:
+            self._drop(group, book, cell.start)
+        self._changes(group, book)
+        if self.budget.per and book.is_empty:
             self.let_go(group)
 
     def _turn(self, group: Group, book: GroupBook) -> None:
@@ -344,16 +353,6 @@ class BudgetBook:
     @property
     def _carries(self) -> bool:
         return self.budget.carry_over > 0 or self.budget.carry_overrun
-
-    def _forget_idle(self, now: float) -> None:
-        """Let groups go whose last window, and as long again, are over, and that have no run."""
-        if not self.budget.per or len(self.groups) < self.budget.groups_max:
-            return
-        seconds = self.budget.window.seconds
-        for group, book in list(self.groups.items()):
-            last = max((cell.end for cell in book.cells.values()), default=-math.inf)
-            if not book.members and last + seconds <= now:
-                self.let_go(group)
 
     # History, and what is to be stored.
 
@@ -522,11 +521,12 @@ class BudgetBook:
         self._unstored.add((group, self._chunk(cell)))
         return cell
 
-    def _expect(self, group: Group, cell: Cell) -> None:
-        """Note when a cell leaves its window, where that is not the same for all."""
+    def _expect(self, group: Group, cell: Cell, at: float | None = None) -> None:
+        """Note when a cell leaves, where that is not the same for all. None: its window."""
         if self._rolls or self._kind is WindowKind.FIRST_USE:
             self._number += 1
             leaves = cell.end + (self.budget.window.seconds if self._rolls else 0.0)
+            leaves = leaves if at is None else at
             heapq.heappush(self._due, (leaves, self._number, group, cell.start))
 
     def _drop(self, group: Group, book: GroupBook, start: float) -> None:

@@ -198,3 +198,49 @@ def test_buckets_move_with_a_clock_that_was_set(moved: float) -> None:
     assert after.used() == 100
     after.tick(MIDNIGHT + moved + DAYS + 180)
     assert after.used() is None
+
+
+def test_disk_and_memory_are_flat_over_the_years(opened: Open) -> None:
+    """Whoever comes and goes: what is kept is the windows of 400 days, and of those present two."""
+    windows = {
+        "hours": Window(WindowKind.CALENDAR, every="hour"),
+        "days": DAY,
+        "months": Window(WindowKind.CALENDAR, every="month"),
+        "rolling": WINDOWS["rolling"],
+        "first": WINDOWS["first use"],
+    }
+    budgets = [budget(name, window=window, per=("user",)) for name, window in windows.items()]
+    process = opened(*budgets, now=MIDNIGHT)
+    sizes = {}
+    for day in range(900):
+        at = MIDNIGHT + day * DAYS + 14 * HOUR
+        for user in (f"u{day % 7}", f"v{day // 100}"):
+            process.use(f"{user}-{day}", 10, at, user=user)
+        for run in process.ledger.forget(at + HOUR, 600.0):
+            process.tokens.pop(f"{run.session_id} 0.0", None)
+        process.store()
+        if day in (460, 884):  # as far into a month, and as many users in it
+            sizes[day] = _sizes(process)
+    before, after = sizes[460], sizes[884]
+    for what, number in after.items():
+        assert number <= 1.1 * before[what], (what, before, after)
+
+
+def _sizes(process: Process) -> dict[str, int]:
+    """Return how much there is of it on disk and in memory."""
+    books = process.ledger.books
+    with contextlib.closing(sqlite3.connect(process.path)) as db:
+        found = {
+            table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - constants
+            for table in ("budget_book", "budget_cells", "budget_window")
+        }
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    kept = [book for one in books._books.values() for book in one.groups.values()]
+    return {
+        **found,
+        "pages of books": pages - free,
+        "groups": len(kept),
+        "cells": sum(len(book.cells) for book in kept),
+        "due": sum(len(one._due) for one in books._books.values()),
+    }
