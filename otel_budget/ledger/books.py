@@ -268,21 +268,9 @@ class Books:
             before = None
         wanted = self._groups_by_labels(labels or _NO_LABELS, inherited)
         known = {} if before is None else dict(before.keys)
-        keys = []
-        for name, group in wanted:
-            book = self._books.get(name)
-            if book is None:
-                keys.append((name, group))
-                continue
-            if not book.has_place(group):
-                if not (name in known and known[name] is None):
-                    self._refuse(book, run, group)
-                group = None  # noqa: PLW2901 - where there is no place
-            book.open(group).members += 1
-            keys.append((name, group))
         if len(self._shared) >= _KNOWN_MOST:
             self._shared.clear()
-        found = tuple(keys)
+        found = tuple([(name, self._placed(run, name, group, known)) for name, group in wanted])
         found = self._shared.setdefault(found, found)
         if before is not None:
             for name, group in before.keys:
@@ -293,6 +281,18 @@ class Books:
                 self._report_change(run, before.labels, labels or _NO_LABELS)
         run.scope = RunScope(self._generation, labels, inherited, found)
         return found
+
+    def _placed(self, run: RunTotals, name: str, group: Group, known: Mapping[str, Group]) -> Group:
+        """Count a run in a group, or with those that find no place. known: where it was before."""
+        book = self._books.get(name)
+        if book is None:
+            return group
+        if not book.has_place(group):
+            if known.get(name, ()) is not None:
+                self._refuse(book, run, group)
+            group = None
+        book.open(group).members += 1
+        return group
 
     def _groups_by_labels(
         self, labels: Mapping[str, str], inherited: tuple[Mapping[str, str], ...]

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,9 +89,18 @@ GC_THRESHOLDS = (50_000, 100, 20)
 SWITCH_INTERVAL = 0.001
 
 
-def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -> None:
+Fill = Callable[["SidecarConfig", "Storage", "Restored"], bool]
+"""Fills what is stored from history; returns whether there is more in it now."""
+
+
+def run(
+    config: SidecarConfig,
+    config_path: str | PathLike[str] | None = None,
+    fill: Fill | None = None,
+) -> None:
     """Run a sidecar until it is told to end. config_path: the file to read again on SIGHUP.
 
+    fill: fills new budgets from history first.
     Raises ListenError, or UnusableStorageError, before anything runs.
     """
     gc.set_threshold(*GC_THRESHOLDS)
@@ -98,6 +108,9 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
     listener = listen(config.listen.host, config.listen.port)
     with contextlib.closing(listener):
         storage, restored = open_storage(config.storage)
+        if fill is not None and fill(config, storage, restored):
+            storage.close()
+            storage, restored = open_storage(config.storage)
         is_free = True
         try:
             is_free = asyncio.run(_run(config, config_path, listener, storage, restored))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.sidecar.main import Fill
 
 _EPILOG: Final = """Takes a configuration file or flags, not both.
 
@@ -53,8 +54,17 @@ def _sidecar(arguments: argparse.Namespace) -> int:
 
         config = _config(arguments)
         bound_lookups()
-        run(config, arguments.config)
+        run(config, arguments.config, _fill_of(config))
     return EXIT_OK
+
+
+def _fill_of(config: SidecarConfig) -> Fill | None:
+    """Return what fills new budgets from history; None where none asks for it."""
+    if not any(budget.backfill for budget in config.budgets):
+        return None
+    from otel_budget.replay.backfill import fill
+
+    return fill
 
 
 @contextlib.contextmanager

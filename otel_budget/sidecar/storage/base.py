@@ -79,6 +79,8 @@ class Restored:
     """What was used of budgets that runs share."""
     clock_set: float = 0.0
     """Seconds by which the system's clock was set since it was written."""
+    stored_at: float | None = None
+    """When it was written last, in Unix time of the system's clock; None: never."""
     audit_number: int = 0
     """The last one given to an entry of the audit log, or a larger one."""
     incidents: tuple[Mapping[str, Any], ...] = ()

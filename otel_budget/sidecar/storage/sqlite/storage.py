@@ -152,6 +152,7 @@ class SqliteStorage:
             sequence=self._state.sequence,
             past_runs=self._past_runs(),
             books=self._stored_books(verdicts),
+            stored_at=self._state.age.wall if self._state.commit else None,
             top_ups=top_ups,
             choices=choices,
         )
