@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,7 +25,7 @@ from otel_budget.replay.history import HistoryError, PrometheusHistory
 from otel_budget.replay.kept_runs import KeptRuns
 from otel_budget.replay.moments import utc
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.factory import prometheus_settings, rules_of
+from otel_budget.sidecar.factory import details_of, prometheus_settings, rules_of
 from otel_budget.sidecar.storage.base import Changes, Restored
 from otel_budget.sources.prometheus_reading import SOURCE
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds between two moments that are looked at, at least, and how many moments there are at most.
-_STEP, _MOMENTS_MOST = 15.0, 45_000
+LEAST_STEP, _MOMENTS_MOST = 15.0, 45_000
 #: Seconds of history for a budget without an end.
 _TOTAL: Final = 30 * 86_400.0
 #: Seconds that it may take; nothing is filled then.
@@ -85,11 +86,12 @@ def fill(
     storage: Storage,
     restored: Restored,
     now: Callable[[], float] = time.time,
+    least_step: float = LEAST_STEP,
 ) -> bool:
     """Fill the new budgets of a configuration that ask for it; return whether any was filled.
 
-    restored: what the storage had. What is filled is stored. If the history cannot be read that is
-    said, and the budgets count from now on.
+    restored: what the storage had. least_step: seconds between two moments, at least. What is
+    filled is stored. If the history cannot be read that is said, and the budgets count from now on.
     """
     known = {book.name: book.key for book in restored.books.books}
     wanted = tuple(
@@ -107,7 +109,7 @@ def fill(
     names = ", ".join(budget.name for budget in wanted)
     try:
         collected = asyncio.run(
-            asyncio.wait_for(_replayed(config, wanted, begin, end), _TAKES_MOST)
+            asyncio.wait_for(_replayed(config, wanted, begin, end, least_step), _TAKES_MOST)
         )
     except (HistoryError, TimeoutError) as exc:
         why = str(exc) or f"it takes more than {_TAKES_MOST:.0f} s"
@@ -133,13 +135,19 @@ def _begin(budget: Budget, now: float) -> float:
 
 
 async def _replayed(
-    config: SidecarConfig, budgets: tuple[Budget, ...], begin: float, end: float
+    config: SidecarConfig,
+    budgets: tuple[Budget, ...],
+    begin: float,
+    end: float,
+    least_step: float,
 ) -> _Collected:
     """Return what a sidecar with these budgets would have stored."""
     assert config.source.prometheus is not None  # noqa: S101 - only then is there a history
     settings = prometheus_settings(config.source.prometheus)
-    step = max(settings.interval, _STEP, (end - begin) / _MOMENTS_MOST)
-    past = PrometheusHistory(replace(settings, interval=step), begin, end, clock=time.monotonic)
+    step = max(settings.interval, least_step, (end - begin) / _MOMENTS_MOST)
+    begin = end - math.ceil((end - begin) / step) * step  # the last moment is the end
+    settings = replace(settings, interval=step, details=details_of(config))
+    past = PrometheusHistory(settings, begin, end, clock=time.monotonic)
     collected = _Collected()
     evaluator = Evaluator(collected, Restored(), begin)
     rules = Rules()

@@ -103,6 +103,7 @@ class Reloader:
             logger.error("reload refused; the running configuration stays in force: %s", problems)
             return
         self._note_fixed(new)
+        self._note_unfilled(new)
         new = new.model_copy(
             update={
                 "listen": self._config.listen,
@@ -120,6 +121,17 @@ class Reloader:
         )  # fmt: skip
         for binding in describe_bindings(new.source):
             logger.info("bound: %s", binding)
+
+    def _note_unfilled(self, new: SidecarConfig) -> None:
+        """Say which new budgets count from now on although they ask for their history."""
+        before = {budget.name for budget in self._config.budgets}
+        late = [b.name for b in new.budgets if b.backfill and b.name not in before]
+        if late:
+            logger.warning(
+                "budgets %s count from now on: backfill fills a budget that is new when the "
+                "sidecar is started. Restart it to have one filled under another name",
+                ", ".join(late),
+            )
 
     def _take_source(self, new: SidecarConfig) -> None:
         """Exchange what changed of the sources; what was pushed stays if it is read alike."""
