@@ -25,8 +25,9 @@ MOST_SKEW: Final = 5.0
 _SHOWN: Final = 3
 _NO_ENTRY: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
-#: The metrics of a sidecar: name and label values to value.
+#: The metrics of a sidecar: name and label values, in the order of the contract, to value.
 Figures = dict[tuple[str, ...], float]
+_LABELS: Final = {metric.name: metric.labels for metric in semconv.SIDECAR_METRICS}
 
 
 def look_at(asker: Asker) -> Iterator[Finding]:
@@ -63,7 +64,12 @@ def figures_of(asker: Asker) -> Figures:
         families = list(text_string_to_metric_families(text))
     except ValueError as exc:
         raise AskError(f"{asker.url}/metrics is not a metrics page: {exc}") from exc
-    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+    return {
+        # A page has labels by their names; of a metric that is not known here any order will do.
+        (s.name, *(s.labels.get(name, "") for name in _LABELS.get(s.name, s.labels))): s.value
+        for family in families
+        for s in family.samples
+    }
 
 
 def source(figures: Figures) -> Iterator[Finding]:
