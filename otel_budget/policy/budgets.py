@@ -112,6 +112,7 @@ class Pools:
     __slots__ = (
         "_bound", "_budgets", "_by_chosen", "_digest", "_enforced", "_has_shadows", "_outlines",
         "_shadow_status", "chosen", "headroom", "limited", "low", "states", "status",
+        "used_up",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +137,13 @@ class Pools:
         """The worst of those that are enforced."""
         self.limited = frozenset(name for _, state in enforced for name in state.resources)
         """Resources that one of these limits."""
+        self.used_up = frozenset(
+            name
+            for _, state in enforced
+            for name, one in state.resources.items()
+            if one.status is LimitStatus.EXCEEDED
+        )
+        """Resources of which one of these has nothing left."""
         self.headroom = _headroom(enforced)
         """Per resource, how much more a run may use before one of these could have another
         status; tokens by the dearest kind, so never too many."""

@@ -14,8 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.budget import Mode
 from otel_budget.core.reasons import Action, Basis, Reason
 from otel_budget.core.resources import TIMES
+from otel_budget.core.verdict import LimitStatus, judged
 from otel_budget.policy.budgets import least
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Above(NamedTuple):
     """What its verdict says."""
     headroom: Mapping[str, Number] = MappingProxyType({})
     """Per resource, the least that may still be used before the status of one could change."""
+    used_up: frozenset[str] = frozenset()
+    """Resources of which a limit or a budget of one of them has nothing left."""
 
     @property
     def said(self) -> str:
@@ -68,7 +72,23 @@ def above_children(verdict: Verdict, above: Above) -> Above:
     """Return what holds for the children of a run. above: what holds for the run itself."""
     room = {name: left for name, left in verdict.headroom.items() if name not in TIMES}
     room = least(room, above.headroom)
+    used_up = above.used_up | _used_up(verdict)
     is_gone = verdict.run_state == semconv.VANISHED and verdict.reason in _NO_DATA
     if verdict.should_continue or verdict.reason == Reason.PARENT_STOPPED or is_gone:
-        return Above(above.stopped_by, above.message, room)
-    return Above(verdict.session_id, verdict.message, room)
+        return Above(above.stopped_by, above.message, room, used_up)
+    return Above(verdict.session_id, verdict.message, room, used_up)
+
+
+def _used_up(verdict: Verdict) -> frozenset[str]:
+    """Return the resources of which a run may use no more, times apart: they are its own."""
+    if verdict.status is not LimitStatus.EXCEEDED:
+        return frozenset()
+    found = [name for name, one in judged(verdict.resources).items() if _is_used_up(one.status)]
+    for budget in verdict.budgets:
+        if budget.mode is Mode.ENFORCE:
+            found += [name for name, one in budget.resources.items() if _is_used_up(one.status)]
+    return frozenset(found).difference(TIMES)
+
+
+def _is_used_up(status: LimitStatus) -> bool:
+    return status is LimitStatus.EXCEEDED

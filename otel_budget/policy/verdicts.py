@@ -46,6 +46,7 @@ from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     RunStatus,
     headroom,
+    named,
     run_status,
 )
 from otel_budget.policy.suggestion import Suggesting, workflow_of
@@ -453,7 +454,7 @@ def _verdict(
         started_at=about.started_at,
         data_at=about.data_at,
         progress=about.progress,
-        headroom=least(least(headroom(resources, bounds), budgets.headroom), above.headroom),
+        headroom=_least_room(weighed, bounds, budgets, above),
         lease_seconds=about.lease,
         decision_id=_decision_id(about, weighed, decision, bounds, budgets),
         policy_revision=about.revision,
@@ -464,6 +465,22 @@ def _verdict(
         also_started_at=about.also_started_at,
         stopped_by=about.stopped_by,
     )
+
+
+def _least_room(
+    weighed: RunStatus, bounds: Bounds, budgets: Pools, above: Above
+) -> dict[str, Number]:
+    """Return per resource how much more may be used before the status could change.
+
+    The least over all that limits it; what one of them has used up has no next status.
+    """
+    room = headroom(weighed.resources, bounds)
+    room = least(least(room, budgets.headroom), above.headroom)
+    if weighed.status is LimitStatus.EXCEEDED or above.used_up:
+        own = named(weighed.resources, LimitStatus.EXCEEDED)
+        for name in (*own, *budgets.used_up, *above.used_up):
+            room.pop(name, None)
+    return room
 
 
 def _decision_id(

@@ -157,6 +157,13 @@ def test_what_a_run_may_use_before_it_matters_is_the_least_of_its_family(parts: 
     assert semconv.DURATION not in found["c1"].headroom
 
 
+def test_below_a_run_that_has_used_up_a_limit_no_room_is_left_of_that(parts: Sidecar) -> None:
+    found = verdicts(step(parts, run("lead", 95, limit=100), run("c1", 10, "lead", limit=1000)))
+    assert not found["c1"].should_continue
+    assert semconv.TOKENS not in found["lead"].headroom
+    assert semconv.TOKENS not in found["c1"].headroom
+
+
 def test_a_ceiling_holds_for_each_run_and_for_what_is_below_it(parts: Sidecar) -> None:
     found = told(step(parts, run("lead", 60), run("c1", 50, "lead"), rules=ceilings(tokens=100)))
     assert found == {"lead": ("stop", "limit_exceeded", "sidecar"), "c1": below("lead")}
