@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -412,5 +413,19 @@ def test_the_description_is_valid_and_every_path_in_it_answers(process: Process)
     jsonschema.validate(verdict, {**document, "$ref": "#/components/schemas/Verdict"})
     for path, operations in document["paths"].items():
         if path != "/v1/stream" and "get" in operations:
-            there = 404 if path == "/v1/receiver" else 200  # it has none
-            assert process.get(path.format(session_id=RUN))[0] == there, path
+            has_none = path == "/v1/receiver" or path.startswith("/v1/budgets/")
+            there = 404 if has_none else 200
+            asked = path.format(session_id=RUN, name="of-nobody") + required_query(
+                operations["get"]
+            )
+            assert process.get(asked)[0] == there, asked
+
+
+def required_query(operation: dict[str, Any]) -> str:
+    """Return the query that an operation cannot do without, of its own examples."""
+    query = {
+        one["name"]: one["example"]
+        for one in operation.get("parameters", ())
+        if one["in"] == "query" and one["required"]
+    }
+    return f"?{urllib.parse.urlencode(query)}" if query else ""

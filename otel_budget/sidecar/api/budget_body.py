@@ -15,7 +15,7 @@ from otel_budget.core.quantities import as_json
 from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.core.top_up import RESET
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.sidecar.api.models import ABSENT, Amount, Body, Share, one_of
+from otel_budget.sidecar.api.models import ABSENT, LIMIT_FROM, Amount, Body, Share, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +32,12 @@ ResourceAmounts = Annotated[dict[str, Amount], Field(description=_BY_RESOURCE)]
 
 
 class BudgetResourceBody(Body):
-    """One resource of a budget in its present window."""
+    """One resource of a budget: what all matching runs used of it together in the window."""
 
     used: Amount
+    """Tokens as the budget weighs them."""
     limit: Amount
-    """The limit that counts: base, top_up and carried together."""
+    """The limit that applies: base, top_up and carried together."""
     remaining: Amount
     """Never below 0."""
     base: Amount
@@ -55,27 +56,29 @@ class BudgetResourceBody(Body):
 
 
 class WindowBody(Body):
-    """One window."""
+    """A window, with the offset of its time zone."""
 
     start: datetime | None
     """Null where it has none: of a budget over everything, or that has no window open."""
     end: datetime | None
-    """Null where it has none."""
+    """Exclusive; null where it has none, and of a rolling one."""
 
 
 class BudgetStateBody(Body):
-    """How a budget stands for one group, as verdicts list it."""
+    """How a budget that runs share stands for one group."""
 
     name: Name
     group: Labels
     """The values of `per`, empty where a run has none; without `per` no members. {"other": "true"}
     is the group of all that are past groups_max."""
     mode: Mode
+    """`shadow`: listed, and never enforced."""
     window: WindowBody
     resets_at: datetime | None
     """When the use is forgotten at once; null where that never happens."""
     resources: dict[str, BudgetResourceBody]
-    limit_from: str
+    """Those that it limits."""
+    limit_from: Annotated[str, Field(pattern=LIMIT_FROM)]
     """What `limit_from` of a verdict says where this decides it."""
     binds: bool
     """True if it decided the verdict in which it is listed."""

@@ -14,6 +14,8 @@ from otel_budget.core.validation import SESSION_ID_PATTERN
 
 #: The default of a key that may be left out, whatever its type: its schema has no default.
 ABSENT: Final[Any] = None
+#: A name, and after a colon what is called so: other origins may come.
+LIMIT_FROM: Final = r"^[a-z][a-z_]*(:.+)?$"
 
 
 class Body(BaseModel):

@@ -9,14 +9,20 @@ from pydantic import Field
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
-from otel_budget.core.budget import Mode
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.sidecar.api.models import ABSENT, Amount, Body, SessionId, Share, one_of
+from otel_budget.sidecar.api.budget_body import STATE_EXAMPLE, BudgetStateBody
+from otel_budget.sidecar.api.models import (
+    ABSENT,
+    LIMIT_FROM,
+    Amount,
+    Body,
+    SessionId,
+    Share,
+    one_of,
+)
 
-#: A name, and after a colon what is called so: other origins may come.
-LIMIT_FROM: Final = r"^[a-z][a-z_]*(:.+)?$"
 SESSION_ID: Final = "nightly-refactoring-17"
 
 
@@ -79,56 +85,6 @@ class WouldBody(Body):
     """Whose limit would decide."""
     message: str
     """One line for people."""
-
-
-class BudgetResourceBody(Body):
-    """One resource of a budget: what all matching runs used together in its window, of what."""
-
-    used: Amount
-    """Tokens as the budget weighs them."""
-    limit: Amount
-    """`base + top_up + carried`: the one that applies."""
-    remaining: Amount
-    """Never below 0."""
-    base: Amount
-    """As configured."""
-    top_up: Amount
-    """What operators added to it for a time."""
-    carried: Amount
-    """From the window before; below 0 where an overrun is carried."""
-    warning_at: Amount
-    """The smallest use that counts as approaching."""
-    ratio: float
-    status: LimitStatus
-    at_least: bool = ABSENT
-    """True when part of the use is unknown. Absent otherwise."""
-
-
-class WindowBody(Body):
-    """A window of a budget, with the offset of its time zone."""
-
-    start: datetime | None
-    end: datetime | None
-    """Exclusive; null when it has none, or is the present moment of a rolling one."""
-
-
-class BudgetStateBody(Body):
-    """A budget that the run shares with others, as it stands for its group."""
-
-    name: str
-    group: dict[str, str]
-    """The labels it is kept apart by, and their values; empty without any."""
-    mode: Mode
-    """`shadow`: listed, and never enforced."""
-    window: WindowBody
-    resets_at: datetime | None
-    """When all that was used is forgotten at once; null when that never happens."""
-    resources: dict[str, BudgetResourceBody]
-    """Those that it limits."""
-    limit_from: Annotated[str, Field(pattern=LIMIT_FROM)]
-    """How it is named where it decides."""
-    binds: bool
-    """True when it decided this verdict."""
 
 
 class VerdictBody(Body):
@@ -241,33 +197,7 @@ VERDICT_EXAMPLE: Final[dict[str, Any]] = {
         }
     },
     "headroom": {semconv.TOKENS: 169000},
-    "budgets": [
-        {
-            "name": "research-month",
-            "group": {"user": "ann"},
-            "mode": "enforce",
-            "window": {
-                "start": "2026-01-01T00:00:00.000+01:00",
-                "end": "2026-02-01T00:00:00.000+01:00",
-            },
-            "resets_at": "2026-02-01T00:00:00.000+01:00",
-            "resources": {
-                semconv.TOKENS: {
-                    "used": 12000000,
-                    "limit": 50000000,
-                    "remaining": 38000000,
-                    "base": 50000000,
-                    "top_up": 0,
-                    "carried": 0,
-                    "warning_at": 40000000,
-                    "ratio": 0.24,
-                    "status": "ok",
-                }
-            },
-            "limit_from": "budget:research-month{user=ann}",
-            "binds": False,
-        }
-    ],
+    "budgets": [STATE_EXAMPLE],
     "progress": 0.4,
     "completion_threshold": 0.8,
     "data_at": "2026-01-01T12:00:00.120Z",
