@@ -126,6 +126,7 @@ class PoolPaces:
         }
 
     def keep(self, keys: AbstractSet[BudgetKey]) -> None:
-        """Forget all other groups."""
-        for key in self._paces.keys() - keys:
-            del self._paces[key]
+        """Forget all other groups, if there are more."""
+        if len(self._paces) > len(keys):
+            for key in self._paces.keys() - keys:
+                del self._paces[key]

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from otel_budget.policy.finish_most import Choice
     from otel_budget.policy.verdicts import Rules
 
-_NO_KEYS: Final[tuple[BudgetKey, ...]] = ()
+#: Combinations of groups that are kept beside those that runs have, at most; and as many again.
+_LEFT_MOST: Final = 1000
 
 
 class _Standing(NamedTuple):
@@ -73,6 +74,7 @@ class SharedBudgets:
         """Groups whose top-ups changed."""
         self._shared: dict[int, _Shared] = {}
         """By the id of its keys, which the books keep."""
+        self._shared_most = _LEFT_MOST
         self._checked: set[int] = set()
         """Those that were found to be as of this step."""
         self._concerned: set[BudgetKey] = set()
@@ -123,8 +125,18 @@ class SharedBudgets:
             self._grant()
         if whole or not self._low.isdisjoint(changed):
             self._choose()
+        if len(self._shared) > self._shared_most:
+            self._forget_shared(self._ledger)
         self._concerns.clear()
         return self.concerned
+
+    def _forget_shared(self, ledger: Ledger) -> None:
+        """Forget combinations of groups that no run has any more. Rare, so it costs next to nothing
+        a step.
+        """
+        live = {id(run.scope.keys) for run in ledger.runs.values() if run.scope is not None}
+        self._shared = {number: one for number, one in self._shared.items() if number in live}
+        self._shared_most = 2 * len(self._shared) + _LEFT_MOST
 
     def _is_another(self, key: BudgetKey, budget: Budget) -> bool:
         """Tell whether verdicts on a group's runs would be others by how it stands now."""
@@ -330,8 +342,7 @@ class SharedBudgets:
         self._standing = {
             key: one for key, one in self._standing.items() if key[1] in self._reports[key[0]]
         }
-        if slackening:
-            self._paces.keep(self._standing.keys())
+        self._paces.keep(self._standing.keys())
         return found
 
     def _since_of(self, name: str, groups: Mapping[Group, GroupReport]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -15,7 +16,10 @@ from otel_budget.core.budget import Budget, Mode, WhenLow, Window, WindowKind
 from otel_budget.core.observation import Observation, RunObservation, shared_labels
 from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError, TopUpRequest
 from otel_budget.errors import InvalidValueError
+from otel_budget.policy.budgets import Pools
+from otel_budget.policy.pool_pace import _Pace
 from otel_budget.policy.verdicts import Rules
+from otel_budget.sidecar import shared_budgets
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.storage.base import StorageError
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
@@ -234,6 +238,25 @@ def test_runs_of_the_same_groups_have_one_object(begin: Begin) -> None:
     steps.step(*(run(f"r{n}", 1) for n in range(20)))
     assert steps.result is not None
     assert len({id(verdict.budgets) for verdict in steps.result.verdicts}) == 1
+
+
+def test_groups_that_come_and_go_leave_nothing_behind(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes up labels must not fill the memory, one group after the other."""
+    monkeypatch.setattr(shared_budgets, "_LEFT_MOST", 5)
+    rolling = Window(WindowKind.ROLLING, seconds=600)
+    steps, before = begin(budget(per=("user",), window=rolling)), kept()
+    for number in range(40):
+        steps.step(run(f"r{number}", 10, user=f"u{number}", state="completed"), after=2400.0)
+    assert len(steps.evaluator.use_by("user")) < 5
+    assert kept() - before < 20
+
+
+def kept() -> int:
+    """Return how many objects there are of what is kept for a group."""
+    gc.collect()
+    return sum(isinstance(one, Pools | _Pace) for one in gc.get_objects())
 
 
 def test_a_top_up_lets_runs_go_on_in_the_same_step_and_ends_with_the_window(
