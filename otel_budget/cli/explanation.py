@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.cli.audit_log import entries
 from otel_budget.core import verdict_json
-from otel_budget.core.budget import OTHER
 from otel_budget.errors import InvalidValueError
 from otel_budget.policy.explanation import otherwise, row_of
 from otel_budget.sdk.sidecar_client.request import AskError
@@ -16,7 +16,7 @@ from otel_budget.sdk.sidecar_client.request import AskError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import BudgetState, Verdict
     from otel_budget.policy.explanation import Row
     from otel_budget.sdk.sidecar_client.request import Asker
 
@@ -40,7 +40,7 @@ class Explanation:
     orders: list[dict[str, Any]] = field(default_factory=list)
     """Entries of what operators had ordered for the run by then, the newest first."""
     top_ups: list[dict[str, Any]] = field(default_factory=list)
-    """Entries of top-ups of its budgets in their windows until then, the newest first."""
+    """Entries of the top-ups of its budgets that held then, the newest first."""
     since: dict[str, Any] | None = None
     """The verdict that came after it; None: there is none, or none was asked for."""
 
@@ -106,12 +106,18 @@ def _configuration(asker: Asker, revision: str, entry: dict[str, Any]) -> dict[s
 
 def _top_ups(asker: Asker, verdict: Verdict, until: float) -> Iterator[dict[str, Any]]:
     for budget in verdict.budgets:
-        since = budget.window.start if budget.window.start > 0 else None
-        query = {**_NEWEST, "kind": "top_up", "budget": budget.name, "since": since, "until": until}
+        query = {**_NEWEST, "kind": "top_up", "budget": budget.name, "until": until}
         for found in entries(asker, query):
-            values = None if OTHER in budget.group else list(budget.group.values())
-            if found["body"].get("group") == values:
+            if found["body"].get("group") == budget.group and _held(found, budget, until):
                 yield found
+
+
+def _held(top_up: dict[str, Any], budget: BudgetState, at: float) -> bool:
+    """Tell whether a top-up held at a time, which may have been given windows before."""
+    ends = top_up["body"].get("until")
+    if ends is None:
+        return datetime.fromisoformat(top_up["at"]).timestamp() >= budget.window.start
+    return at < datetime.fromisoformat(ends).timestamp()
 
 
 def _next(asker: Asker, session_id: str, entry: dict[str, Any]) -> dict[str, Any] | None:

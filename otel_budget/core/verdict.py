@@ -21,6 +21,11 @@ PARENT: Final = "parent:"
 _ORIGINS: Final = (OPERATOR, "session", "sidecar", "suggested")
 
 
+def by_name(origin: str) -> tuple[str, str, str]:
+    """Return what sorts ``limit_from`` of budgets by name, whatever their groups are."""
+    return origin.partition("{")
+
+
 class LimitStatus(StrEnum):
     """Where use is against its limit. INCONCLUSIVE comes from the sidecar only: it cannot tell."""
 
@@ -239,7 +244,7 @@ class Verdict:
         for origin in _ORIGINS:
             if origin in origins:
                 return origin
-        return min(origins, default=None)
+        return min(origins, key=by_name, default=None)
 
     @property
     def origins(self) -> frozenset[str]:

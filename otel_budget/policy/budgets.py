@@ -22,10 +22,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.core.budget import TOKEN_KINDS, WHOLE_WEIGHT, Mode, WhenLow
+from otel_budget.core.budget import WHOLE_WEIGHT, Mode, WhenLow
 from otel_budget.core.quantities import Number
 from otel_budget.core.resources import ZERO
-from otel_budget.core.verdict import BudgetResource, BudgetState, LimitStatus
+from otel_budget.core.verdict import BudgetResource, BudgetState, LimitStatus, by_name
 from otel_budget.policy.bounds import EXACT, bound
 from otel_budget.policy.budget_words import describe_budget
 from otel_budget.policy.decision_table import FINISHING, LOW, WITHIN, decide, strictest
@@ -121,7 +121,7 @@ class Pools:
         """Take what a run shares. chosen: names of the budgets with ``finish_most`` that are low,
         and that have the run among those which finish.
         """
-        self._budgets = sorted(budgets, key=lambda each: each[1].origin)
+        self._budgets = sorted(budgets, key=lambda each: by_name(each[1].origin))
         self.states = tuple(state for _, state in self._budgets)
         """All of them, by name."""
         self.chosen = chosen
@@ -345,20 +345,20 @@ def _headroom(enforced: Sequence[tuple[Budget, BudgetState]]) -> dict[str, Numbe
             if one.status is LimitStatus.EXCEEDED:
                 continue
             mark = one.warning_at if one.status is LimitStatus.OK else one.limit
-            rest: Number | None = minus(mark, one.used)
+            rest = minus(mark, one.used)
             if name == semconv.TOKENS and budget.weights:
-                rest = _unweighed(budget, rest)
-            if rest is not None:
-                room[name] = min(rest, room.get(name, rest))
+                rest = _unweighed(budget, int(rest))
+            room[name] = min(rest, room.get(name, rest))
     return room
 
 
-def _unweighed(budget: Budget, tokens: Number | None) -> Number | None:
-    """Return how many tokens weigh as much at least; None if no number of them does."""
-    dearest = max(budget.weights.get(kind, WHOLE_WEIGHT) for kind in TOKEN_KINDS)
-    if tokens is None or dearest <= 0:
-        return None
-    return -(-int(tokens) * WHOLE_WEIGHT // dearest)
+def _unweighed(budget: Budget, tokens: int) -> int:
+    """Return how many tokens, at least, it takes to weigh as much, above 0, in what is rounded up.
+
+    Those that nobody splits count whole, however cheap all kinds are.
+    """
+    dearest = max(WHOLE_WEIGHT, *budget.weights.values())
+    return (tokens - 1) * WHOLE_WEIGHT // dearest + 1
 
 
 #: Of a run that shares none.

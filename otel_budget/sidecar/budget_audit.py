@@ -14,7 +14,7 @@ from otel_budget.ledger.book_values import whole
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from otel_budget.core.budget import Budget, Group
+    from otel_budget.core.budget import Budget, Group, TopUp
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.book_values import BookChanges
     from otel_budget.sidecar.storage.base import SharedChanges
@@ -53,12 +53,13 @@ def closed(changes: BookChanges, at: float) -> Iterator[AuditEntry]:
         yield AuditEntry(AuditKind.BUDGET, at, body, budget=window.budget)
 
 
-def given(changes: SharedChanges) -> Iterator[AuditEntry]:
-    """Yield the top-ups that are stored with a step."""
+def given(changes: SharedChanges, budgets: Sequence[Budget]) -> Iterator[AuditEntry]:
+    """Yield the top-ups that are stored with a step. budgets: those that are configured."""
+    known = {budget.name: budget for budget in budgets}
     for top_up in changes.top_ups:
         body = {
             "event": "given",
-            "group": None if top_up.group is None else list(top_up.group),
+            "group": _group_of(top_up, known.get(top_up.budget)),
             "amounts": amounts(top_up.amounts),
             "reason": top_up.reason,
             "by": top_up.by,
@@ -74,6 +75,13 @@ def amounts(values: Mapping[str, Number | None]) -> dict[str, Any]:
         name: None if value is None or not math.isfinite(value) else as_json(value)
         for name, value in values.items()
     }
+
+
+def _group_of(top_up: TopUp, budget: Budget | None) -> dict[str, str] | None:
+    """Return the labels of the group that was topped up; None if they are not known any more."""
+    if budget is None or (top_up.group is not None and len(top_up.group) != len(budget.per)):
+        return None
+    return _labels(budget.per, top_up.group)
 
 
 def _labels(per: tuple[str, ...], group: Group) -> dict[str, str]:

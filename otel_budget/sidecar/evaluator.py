@@ -533,7 +533,8 @@ class Evaluator:
         entries: Sequence[AuditEntry] = ()
         if self._audit is not None:
             self._audit.note_groups(books.refused, now)
-            of_budgets = *budget_audit.closed(booked, now), *budget_audit.given(shared)
+            given = budget_audit.given(shared, books.budgets)
+            of_budgets = *budget_audit.closed(booked, now), *given
             entries = self._audit.offer(changes, live, override, of_budgets)
         self._disk.write(
             sequence, self._fresh(), live, verdicts, override, ends=ends, books=booked,
