@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.snapshot import RunSnapshot
 
 #: Runs one below the other, at most: what is deeper has no parent.
-DEPTH_MOST: Final = 32
+DEPTH_MOST: Final = 100
 #: Seconds after which a parent that nobody has shown is said to be unknown: it may be shown next.
 UNKNOWN_AFTER: Final = 30.0
 
