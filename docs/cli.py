@@ -49,7 +49,7 @@ def _described(name: str, command: argparse.ArgumentParser, help_text: str) -> I
     yield command.description or f"{help_text[:1].upper()}{help_text[1:]}."
     if options:
         yield "\n| argument | meaning |\n|---|---|"
-        yield from (f"| {_named(a)} | {_cell(a.help or '')}{_required(a)} |" for a in options)
+        yield from (f"| {_named(a)} | {_cell(_about(a))}{_required(a)} |" for a in options)
     if command.epilog:
         yield f"\n```text\n{command.epilog}\n```"
 
@@ -63,6 +63,11 @@ def _named(action: argparse.Action) -> str:
         return f"`{_cell(_metavar(action))}`"
     value = "" if action.nargs == 0 else f" {_metavar(action)}"
     return ", ".join(f"`{_cell(option + value)}`" for option in action.option_strings)
+
+
+def _about(action: argparse.Action) -> str:
+    """Return the help of an argument; ``--help`` fills in the default in the same way."""
+    return (action.help or "") % vars(action)
 
 
 def _metavar(action: argparse.Action) -> str:

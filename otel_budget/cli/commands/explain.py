@@ -35,7 +35,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     options.add_session(command)
     command.add_argument(
         "--at", metavar="TIME",
-        help="the verdict as of then: 2h ago, or RFC 3339 (default: the newest)",
+        help="the verdict as of then: as long ago as 2h, or RFC 3339 (default: the newest)",
     )  # fmt: skip
     options.add_sidecar(command)
 

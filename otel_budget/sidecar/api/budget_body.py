@@ -132,7 +132,7 @@ class BudgetBody(Body):
     carry_overrun: bool
     groups_max: int
     counted_from: datetime | None
-    """Since when use counts; null before the first step with it."""
+    """Since when use counts; null before the first tick with it."""
     sessions: int
     """Runs known here that it counts."""
     window: RuledWindowBody
