@@ -253,12 +253,10 @@ class BudgetBook:
 
     def _late(self, group: Group, at: float, increase: Mapping[str, Number]) -> None:
         """Add use to a window of which only the history is kept."""
-        seconds = self.budget.window.seconds
         if self._rolls:
-            start = math.floor(at / seconds) * seconds
-            span = WindowSpan(start, start + seconds)
+            span = self._tile(at)
         elif self._kind is WindowKind.FIRST_USE:
-            span = WindowSpan(at, at + seconds)
+            span = WindowSpan(at, at + self.budget.window.seconds)
         else:
             span = self._span_at(at)
         self._add_closing(group, span.start, span.end, increase)
@@ -287,13 +285,18 @@ class BudgetBook:
             for group, book in list(self.groups.items()):
                 self._turn(group, book)
 
+    def _tile(self, at: float) -> WindowSpan:
+        """Return as what use of a rolling window is in the history: a row for each length of it."""
+        seconds = self.budget.window.seconds
+        start = math.floor(at / seconds) * seconds
+        return WindowSpan(start, start + seconds)
+
     def _leave_cell(self, group: Group, book: GroupBook, cell: Cell) -> None:
         """Let a bucket leave that is out of the window as a whole."""
         take_off(book.total, cell.used)
-        seconds = self.budget.window.seconds
-        tile = math.floor(cell.start / seconds) * seconds
         if not cell.closed:
-            self._add_closing(group, tile, tile + seconds, cell.used, at_least=cell.at_least)
+            span = self._tile(cell.start)
+            self._add_closing(group, span.start, span.end, cell.used, at_least=cell.at_least)
         self._drop(group, book, cell.start)
         self._changes(group, book)
         if book.is_empty:
@@ -372,8 +375,9 @@ class BudgetBook:
             limits = dict(self.budget.limits)
             for amounts in (cell.carried, self.granted.get(group, NO_AMOUNTS)):
                 add(limits, {r: amount for r, amount in amounts.items() if r in limits})
+        span = self._tile(cell.start) if self._rolls else WindowSpan(cell.start, cell.end)
         self._add_closing(
-            group, cell.start, cell.end, more,
+            group, span.start, span.end, more,
             limits=limits, carried=cell.carried, at_least=cell.at_least,
         )  # fmt: skip
 

@@ -45,7 +45,7 @@ def closed(changes: BookChanges, at: float) -> Iterator[AuditEntry]:
             "event": "window_closed",
             "group": _labels(window.per, window.group),
             "start": timestamp(window.start),
-            "end": timestamp(window.end),
+            "end": None if math.isinf(window.end) else timestamp(window.end),
             "used": amounts(whole(window.used)),
             "limits": amounts(window.limits),
             "carried": amounts(window.carried),

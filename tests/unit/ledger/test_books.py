@@ -143,6 +143,18 @@ def test_a_rolling_window_holds_a_bucket_until_all_of_it_has_left() -> None:
     assert sum(int(c.used[semconv.TOKENS]) for c in counted.history()) == 123_000
 
 
+def test_a_rolling_budget_that_is_edited_leaves_a_row_for_each_length_of_its_window() -> None:
+    """Not one for each bucket: there may be a thousand of them in each of a thousand groups."""
+    day = Window(WindowKind.ROLLING, DAYS)
+    counted = Counted(budget(window=day), now=MIDNIGHT)
+    for minute in range(0, 1200, 10):
+        counted.use("one", 1, MIDNIGHT + 60.0 * minute)
+    counted.edit(budget(window=day, weights={"cache_read": 100}))
+    (closed,) = counted.history()
+    assert (closed.start, closed.end) == (MIDNIGHT, MIDNIGHT + DAYS)
+    assert closed.used[semconv.TOKENS] == 120_000
+
+
 def test_a_window_from_first_use_opens_by_group() -> None:
     """The next opens at the first use after its end."""
     window = Window(WindowKind.FIRST_USE, 5 * HOUR)

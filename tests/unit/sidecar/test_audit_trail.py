@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget.core.audit import AuditKind, AuditQuery
+from otel_budget.core.budget import Window, WindowKind
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.top_up import TopUpRequest
 from otel_budget.core.verdict import Verdict
@@ -167,6 +168,20 @@ def test_entries_of_a_clock_that_was_set_and_of_a_refused_reload(tmp_path: Path)
     parts.evaluator._wall = lambda: parts.clock.now + 500
     stepped(parts, ("run-1", 1))
     assert {"event": "clock_set", "seconds": 500} in [e["body"] for e in logged(parts)]
+    parts.storage.close()
+
+
+def test_a_budget_without_an_end_that_is_taken_out_ends_at_no_moment(tmp_path: Path) -> None:
+    """And not in the year 9999."""
+    parts = sidecar(tmp_path)
+    total = budget("research", window=Window(WindowKind.TOTAL))
+    stepped(parts, ("run-1", 1), rules=dataclasses.replace(RULES, budgets=(total,)))
+    stepped(parts, ("run-1", 1), rules=dataclasses.replace(RULES, budgets=()))
+    (closed,) = [
+        e["body"] for e in logged(parts, AuditKind.BUDGET) if e["body"]["event"] == "window_closed"
+    ]
+    assert closed["start"] is not None
+    assert closed["end"] is None
     parts.storage.close()
 
 
