@@ -91,6 +91,8 @@ class Books:
         """True if a budget weighs kinds of tokens."""
         self._generation = 0
         self._revisions = itertools.count(1)
+        self._by_itself: dict[str, int] = {}
+        """Of budgets without books, how many runs count in them, each by itself."""
         self._known: dict[int, tuple[Mapping[str, str], tuple[BudgetKey, ...]]] = {}
         self._shared: dict[tuple[BudgetKey, ...], tuple[BudgetKey, ...]] = {}
 
@@ -125,6 +127,10 @@ class Books:
         """Return the groups of a budget of which something is known; None is that of the rest."""
         book = self._books.get(name)
         return () if book is None else list(book.groups)
+
+    def by_itself(self, name: str) -> int:
+        """Return how many runs a budget of ``window: run`` counts, each by itself."""
+        return self._by_itself.get(name, 0)
 
     def refused(self, name: str) -> int:
         """Return for how many runs so far there was no place in a budget for their own group."""
@@ -193,6 +199,7 @@ class Books:
         self._generation += 1
         self._known.clear()
         self._shared.clear()
+        self._by_itself.clear()
         for book in self._books.values():
             book.is_full = False
             for group_book in book.groups.values():
@@ -235,11 +242,17 @@ class Books:
     def leave(self, run: RunTotals) -> None:
         """Take note that a run is not in the ledger any more."""
         if run.scope is not None and run.scope.generation == self._generation:
-            for name, group in run.scope.keys:
-                book = self._books.get(name)
-                if book is not None:
-                    book.leave(group)
+            self._leave(run.scope.keys)
         run.scope = None
+
+    def _leave(self, keys: Iterable[BudgetKey]) -> None:
+        """Count a run less in its groups."""
+        for name, group in keys:
+            book = self._books.get(name)
+            if book is not None:
+                book.leave(group)
+            elif name in self._by_itself:
+                self._by_itself[name] -= 1
 
     def advance(self, now: float) -> None:
         """Let windows end that are over."""
@@ -273,10 +286,7 @@ class Books:
         found = tuple([(name, self._placed(run, name, group, known)) for name, group in wanted])
         found = self._shared.setdefault(found, found)
         if before is not None:
-            for name, group in before.keys:
-                book = self._books.get(name)
-                if book is not None:
-                    book.leave(group)
+            self._leave(before.keys)
             if before.labels is not None and before.keys != found and before.labels != labels:
                 self._report_change(run, before.labels, labels or _NO_LABELS)
         run.scope = RunScope(self._generation, labels, inherited, found)
@@ -286,6 +296,7 @@ class Books:
         """Count a run in a group, or with those that find no place. known: where it was before."""
         book = self._books.get(name)
         if book is None:
+            self._by_itself[name] = self._by_itself.get(name, 0) + 1
             return group
         if not book.has_place(group):
             if known.get(name, ()) is not None:

@@ -329,7 +329,7 @@ class SharedBudgets:
         books = self._ledger.books
         found, slackening = {}, self._paces.slackening(self._now)
         for name, budget in self._budgets.items():
-            runs = 0
+            runs = books.by_itself(name)
             groups: dict[Group, GroupReport] = {}
             if budget.window.kind is not WindowKind.RUN:
                 listed = set(books.groups_of(name)) | (set() if budget.per else {()})

@@ -122,7 +122,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _described(budget: dict[str, Any], bound: Sequence[str]) -> Iterator[str]:
-    from otel_budget.cli.render.budget import budget_head, budget_table, group_details
+    from otel_budget.cli.render.budget import budget_head, budget_table, group_details, unshared
 
     yield from budget_head(budget)
     if "resources" in budget:
@@ -133,7 +133,7 @@ def _described(budget: dict[str, Any], bound: Sequence[str]) -> Iterator[str]:
         cap = f"{budget['groups_max']:,} groups at most"
         yield f"  past those  {budget['refused_groups']:,} groups are in `other`: {cap}"
     if not groups:
-        yield "  no run matched it yet"
+        yield f"  use         {unshared(budget)}"
         return
     yield ""
     yield budget_table(groups, time.time(), _SHOWN)

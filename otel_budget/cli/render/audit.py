@@ -52,8 +52,19 @@ def _configuration(body: Mapping[str, Any]) -> str:
 
 
 def _any(body: Mapping[str, Any]) -> str:
-    rest = ", ".join(f"{key} {value}" for key, value in body.items() if key != "event")
+    rest = ", ".join(
+        f"{key} {_plain(value)}"
+        for key, value in body.items()
+        if key != "event" and value not in (None, "", {})
+    )
     return _short(f"{body.get('event') or ''}{': ' if rest else ''}{rest}")
+
+
+def _plain(value: Any) -> str:
+    """Return a value without the marks of a language: ``{tokens=5, cost=2}``."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}={_plain(one)}' for key, one in value.items())}}}"
+    return str(value)
 
 
 def _short(text: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.cli.render.columns import aligned, number_of
-from otel_budget.core.budget import Mode
+from otel_budget.core.budget import Mode, WindowKind
 from otel_budget.core.budget_text import shown_group
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.top_up import RESET
@@ -74,6 +74,13 @@ def budget_head(budget: Item) -> list[str]:
     return [printable(line) for line in lines]
 
 
+def unshared(item: Item) -> str:
+    """Return why a budget has no group: no run, or each run has all of it to itself."""
+    if item["window"]["rule"] != WindowKind.RUN or not item["sessions"]:
+        return "no run yet"
+    return f"{_counted(item['sessions'], 'run')}, each by itself"
+
+
 def group_details(item: Item, bound: Sequence[str], now: float) -> list[str]:
     """Return how one group stands, line by line. bound: ids of the runs that it decided on."""
     group = shown_group(item["group"] or {})
@@ -83,7 +90,7 @@ def group_details(item: Item, bound: Sequence[str], now: float) -> list[str]:
         use = f"{name} {_bar(one)} {_use(name, one)}{_made(name, one)}"
         lines.append(f"  {_status(one, item):<11} {use}")
         left = item["exhaustion_seconds"].get(name)
-        if left is not None:
+        if left:
             lines.append(f"  {'':<11} full in about {time_left(left)} at this pace")
     lines += [f"  top-up      {top_up_words(one)}" for one in item["top_ups"]]
     if bound:
@@ -121,12 +128,12 @@ def local(text: str | None) -> str:
 def _rows(item: Item, now: float) -> Iterator[tuple[str, ...]]:
     name = item["name"]
     if not item["resources"]:
-        yield (name, _NONE, "no run yet", "", _NONE, "", _NONE)
+        yield (name, _NONE, unshared(item), "", _NONE, "", _NONE)
         return
     group, resets = shown_group(item["group"]) or _NONE, _resets(item, now)
     for resource, one in item["resources"].items():
         left = item["exhaustion_seconds"].get(resource)
-        full = "" if left is None else time_left(left)
+        full = time_left(left) if left else ""
         use = f"{resource} {_use(resource, one)}"
         yield (name, group, _bar(one), use, _status(one, item), full, resets)
 

@@ -137,7 +137,8 @@ class BudgetBody(Body):
     """Runs known here that it counts."""
     window: RuledWindowBody
     group: Labels | None = ABSENT
-    """As in verdicts; null while no run matches."""
+    """As in verdicts; null while no run matches, and where the window is `run`: what each run used
+    of that is in its verdict."""
     resets_at: datetime | None = ABSENT
     """When the use is forgotten at once; null where that never happens."""
     resources: dict[str, BudgetResourceBody] = ABSENT

@@ -78,3 +78,14 @@ def test_an_order_names_who_gave_it_and_why() -> None:
             "limits": {"tokens": 5, "cost": None}}  # fmt: skip
     text = line({"at": "now", "kind": "order", "session_id": "run-1", "body": body})
     assert text.endswith("run-1: limits by ann, until later: tokens 5, cost none: worth it")
+
+
+def test_a_top_up_is_told_in_plain_words() -> None:
+    body = {
+        "event": "given", "group": {"user": "ann"}, "amounts": {"cost": "5", "tokens": 2},
+        "reason": "release", "by": "", "until": None, "key": "k",
+    }  # fmt: skip
+    told = line({"at": "now", "kind": "top_up", "budget": "day", "body": body})
+    assert told.endswith(
+        "day: given: group {user=ann}, amounts {cost=5, tokens=2}, reason release, key k"
+    )

@@ -123,7 +123,19 @@ def test_a_budget_is_shown_with_what_is_configured(
     assert "in shadow: it is judged and stops no run" in out
     assert "for         every run; one for each user" in out
     assert sidecar.budget("show", "weekend") == 0
-    assert "no run matched it yet" in capsys.readouterr().out
+    assert "use         no run yet" in capsys.readouterr().out
+
+
+def test_a_budget_over_each_run_by_itself_says_how_many_runs_it_holds(
+    sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no group, and guards all the same."""
+    each = replace(budget("each"), window=Window(WindowKind.RUN))
+    sidecar.host.budgets = {"each": replace(report(each, {}), sessions=2)}
+    assert sidecar.budget("list") == 0
+    assert "2 runs, each by itself" in capsys.readouterr().out
+    assert sidecar.budget("show", "each") == 0
+    assert "use         2 runs, each by itself" in capsys.readouterr().out
 
 
 def test_a_group_is_shown_with_its_top_ups_and_forecast(

@@ -219,6 +219,28 @@ def test_a_window_of_each_run_by_itself_counts_that_run_alone(begin: Begin) -> N
     assert steps.said("b") == STOPPED
     assert steps.result is not None
     assert steps.result.budgets["team"].groups == {}
+    assert steps.result.budgets["team"].sessions == 2
+
+
+def test_a_window_of_each_run_by_itself_counts_the_runs_that_are_known(begin: Begin) -> None:
+    """A budget that guards runs must not be said to guard none."""
+    steps = begin(budget(window=Window(WindowKind.RUN), match={"user": ("ann",)}), budget("all"))
+    others = run("b", 1, user="bob"), run("c", 1, user="ann")
+    steps.step(run("a", 1, user="ann"), *others)
+    assert runs_in(steps, "team") == 2
+    steps.step(run("a", 1, user="bob"), *others)
+    assert runs_in(steps, "team") == 1
+    steps.rules = rules(*steps.rules.budgets, budget("more"))
+    steps.step(run("a", 2, user="ann"), *others)
+    assert runs_in(steps, "team") == 2
+    steps.step(run("a", 2, user="ann", state="completed"))
+    steps.step(after=8000)
+    assert runs_in(steps, "team") == 0
+
+
+def runs_in(steps: Steps, name: str) -> int:
+    assert steps.result is not None
+    return steps.result.budgets[name].sessions
 
 
 def test_use_that_stays_on_its_side_of_a_line_is_no_news(begin: Begin) -> None:
