@@ -393,6 +393,10 @@ BUDGET_INFO: Final = _gauge("otel_budget_budget_info",
     BUDGET, MODE, WINDOW, WHEN_LOW, TITLE)
 BUDGET_USED: Final = _gauge("otel_budget_budget_used",
     "What a group has used of a budget in its present window.", *_GROUP_RESOURCE)
+BUDGET_AT_LEAST: Final = _gauge("otel_budget_budget_at_least",
+    "1 where a group has used more in its present window than is counted, by calls of unknown use "
+    "or without a price, or by rows of the storage that were lost; absent elsewhere.",
+    *_GROUP_RESOURCE)
 BUDGET_LIMIT: Final = _gauge("otel_budget_budget_limit",
     "The limit that counts for a group: the budget's own, top-ups and what was carried over.",
     *_GROUP_RESOURCE)

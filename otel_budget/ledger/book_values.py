@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTED
 from otel_budget.core.token_kinds import WHOLE_WEIGHT
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: A value of a budget that limits nothing of it yet.
 NO_AMOUNTS: Final[Mapping[str, Number]] = {}
+NO_RESOURCES: Final[frozenset[str]] = frozenset()
+#: What part of is unknown where a row is lost.
+EVERY_RESOURCE: Final = frozenset(COUNTED)
 
 
 class GroupUse(NamedTuple):
@@ -40,8 +44,8 @@ class GroupUse(NamedTuple):
     """Runs in the ledger that count in it now."""
     opened_at: float | None
     """When the open window of FIRST_USE opened."""
-    at_least: bool = False
-    """True if part of what was used is lost: it is at least ``used``."""
+    at_least: frozenset[str] = NO_RESOURCES
+    """Resources of which it used more than that: in calls of unknown use, or in lost rows."""
 
 
 class RunScope(NamedTuple):
@@ -70,6 +74,7 @@ class ClosedWindow(NamedTuple):
     counted_from: float
     """Of the books that it is of."""
     at_least: bool = False
+    """True if part of the use of a resource that is limited is unknown."""
 
 
 class StoredBook(NamedTuple):
@@ -96,7 +101,8 @@ class StoredCell(NamedTuple):
     carried: Mapping[str, Number]
     closed: bool
     """True if it is in the history already."""
-    at_least: bool
+    at_least: frozenset[str]
+    """Resources of which part of the use is unknown."""
 
 
 class StoredCells(NamedTuple):

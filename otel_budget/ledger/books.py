@@ -22,6 +22,7 @@ from otel_budget import semconv
 from otel_budget.core.budget import WindowKind
 from otel_budget.core.token_kinds import WHOLE_WEIGHT
 from otel_budget.ledger.book_values import (
+    NO_RESOURCES,
     BookChanges,
     ClosedWindow,
     GroupUse,
@@ -212,6 +213,7 @@ class Books:
     def begin_at_present(self, run: RunTotals) -> None:
         """Count a run from what it has used up to now."""
         run.booked, run.scope = run.totals(), None
+        run.booked_unsure = _unsure_of(run)
         if self._weighs:
             run.booked_kinds = run.token_kinds()
 
@@ -222,7 +224,8 @@ class Books:
             return  # as it is with most runs at every sample
         increase, fell = _increase(booked, totals)
         run.booked = _larger(booked, totals) if fell else totals
-        if not increase:
+        partly = _newly_unsure(run)
+        if not increase and not partly:
             return
         plain, tokens = increase, increase.get(semconv.TOKENS)
         if tokens is not None:
@@ -235,9 +238,9 @@ class Books:
             weights = book.budget.weights
             if weights and tokens is not None:
                 counted = weighed(int(tokens), kinds, run.booked_kinds, weights)
-                book.take(group, {**increase, semconv.TOKENS: counted}, at)
+                book.take(group, {**increase, semconv.TOKENS: counted}, at, partly)
             else:
-                book.take(group, plain, at)
+                book.take(group, plain, at, partly)
 
     def leave(self, run: RunTotals) -> None:
         """Take note that a run is not in the ledger any more."""
@@ -488,6 +491,22 @@ class Books:
         for book in self._books.values():
             book.all_unstored()
         self._headers = {name: ended.header for name, ended in self._ended.items()}
+
+
+def _unsure_of(run: RunTotals) -> tuple[int, int]:
+    """Return how many calls it made of unknown tokens, and of unknown price."""
+    unsure = run.uncertainty
+    return unsure.unknown_usage_calls, unsure.unpriced_calls
+
+
+def _newly_unsure(run: RunTotals) -> frozenset[str]:
+    """Return of which resources a run used more that is unknown, and take note of it."""
+    unsure, booked = _unsure_of(run), run.booked_unsure
+    if unsure == booked:
+        return NO_RESOURCES
+    run.booked_unsure = max(unsure[0], booked[0]), max(unsure[1], booked[1])
+    rows = zip((semconv.TOKENS, semconv.COST), unsure, booked, strict=True)
+    return frozenset(resource for resource, calls, known in rows if calls > known)
 
 
 def _increase(

@@ -19,7 +19,9 @@ from otel_budget import semconv
 from otel_budget.core.budget import WindowKind, WindowSpan
 from otel_budget.core.token_kinds import WHOLE_WEIGHT
 from otel_budget.ledger.book_values import (
+    EVERY_RESOURCE,
     NO_AMOUNTS,
+    NO_RESOURCES,
     ClosedWindow,
     GroupUse,
     StoredBook,
@@ -58,7 +60,9 @@ class Cell:
     def __init__(self, start: float, end: float, carried: Mapping[str, Number] = NO_AMOUNTS):
         self.start, self.end, self.carried = start, end, carried
         self.used: dict[str, Number] = {}
-        self.closed = self.at_least = False
+        self.closed = False
+        self.at_least: frozenset[str] = NO_RESOURCES
+        """Resources of which part of the use is unknown."""
 
     def stored(self) -> StoredCell:
         """Return it as it is stored."""
@@ -144,15 +148,16 @@ class BudgetBook:
             use = book.use = GroupUse(
                 whole(used), self._present_span(cell), cell.carried if cell else NO_AMOUNTS,
                 self.counted_from, book.revision, book.members,
-                cell.start if opened and cell else None, self._is_at_least(book),
+                cell.start if opened and cell else None, self._at_least(book),
             )  # fmt: skip
         if use.sessions != book.members:
             use = book.use = use._replace(sessions=book.members)
         return use
 
-    def _is_at_least(self, book: GroupBook) -> bool:
+    def _at_least(self, book: GroupBook) -> frozenset[str]:
         cells = book.cells.values() if self._rolls else [book.present] if book.present else []
-        return any(cell.at_least for cell in cells)
+        found = [cell.at_least for cell in cells if cell.at_least]
+        return NO_RESOURCES.union(*found) if found else NO_RESOURCES
 
     def _present_span(self, cell: Cell | None) -> WindowSpan:
         if self._rolls:
@@ -191,16 +196,24 @@ class BudgetBook:
         if self.budget.per and book.is_empty:
             self.let_go(group)
 
-    def take(self, group: Group, increase: Mapping[str, Number], at: float) -> None:
-        """Book what was used, as of its sample."""
+    def take(
+        self,
+        group: Group,
+        increase: Mapping[str, Number],
+        at: float,
+        at_least: frozenset[str] = NO_RESOURCES,
+    ) -> None:
+        """Book what was used, as of its sample. at_least: resources of which more was, unknown."""
         book = self.open(group)
         cell = book.present
         if cell is None or not cell.start <= at < cell.end:
             cell = self._cell_for(group, book, at)
         if cell is None:
-            self._late(group, at, increase)
+            self._late(group, at, increase, at_least)
             return
         add(cell.used, increase)
+        if at_least:
+            cell.at_least |= at_least
         if cell.closed:
             self._close(group, cell, increase)
         if self._rolls:
@@ -251,7 +264,13 @@ class BudgetBook:
                 return cell
         return newest if at > newest.start - self.budget.window.seconds else None
 
-    def _late(self, group: Group, at: float, increase: Mapping[str, Number]) -> None:
+    def _late(
+        self,
+        group: Group,
+        at: float,
+        increase: Mapping[str, Number],
+        at_least: frozenset[str],
+    ) -> None:
         """Add use to a window of which only the history is kept."""
         if self._rolls:
             span = self._tile(at)
@@ -259,7 +278,7 @@ class BudgetBook:
             span = WindowSpan(at, at + self.budget.window.seconds)
         else:
             span = self._span_at(at)
-        self._add_closing(group, span.start, span.end, increase)
+        self._add_closing(group, span.start, span.end, increase, at_least=at_least)
         book = self.groups[group]
         if self._rolls and book.is_empty:
             self.let_go(group)
@@ -390,17 +409,18 @@ class BudgetBook:
         *,
         limits: Mapping[str, Number] = NO_AMOUNTS,
         carried: Mapping[str, Number] = NO_AMOUNTS,
-        at_least: bool = False,
+        at_least: frozenset[str] = NO_RESOURCES,
     ) -> None:
+        partly = not at_least.isdisjoint(self.budget.limits)
         known = self._closings.get((group, start))
         used = {} if known is None else dict(known.used)
         add(used, more)
         if known is not None:
-            limits, at_least = limits or known.limits, at_least or known.at_least
+            limits, partly = limits or known.limits, partly or known.at_least
             carried = carried or known.carried
         self._closings[group, start] = ClosedWindow(
             self.budget.name, group, self.budget.per, start, end, used, limits, carried,
-            self.counted_from, at_least,
+            self.counted_from, partly,
         )  # fmt: skip
 
     def close_all(self) -> None:
@@ -468,6 +488,7 @@ class BudgetBook:
                     self._unstored |= {(group, each.chunk), (group, self._chunk(cell))}
                 if cell.start in book.cells:
                     add(book.cells[cell.start].used, cell.used)
+                    book.cells[cell.start].at_least |= cell.at_least
                 else:
                     book.cells[cell.start] = cell
                     self._expect(group, cell)
@@ -509,7 +530,7 @@ class BudgetBook:
             self.take(group, more, at)
         cell = book.present or self._cell_for(group, book, self._now)
         if cell is not None:
-            cell.at_least = True
+            cell.at_least = EVERY_RESOURCE
             self._touch(group, book, cell)
 
     def _cell(

@@ -160,6 +160,8 @@ def join(run: RunTotals, other: RunTotals) -> None:
         kind: run.booked_kinds.get(kind, 0) + other.booked_kinds.get(kind, 0)
         for kind in {*run.booked_kinds, *other.booked_kinds}
     }
+    (tokens, cost), (of_other, cost_of_other) = run.booked_unsure, other.booked_unsure
+    run.booked_unsure = tokens + of_other, cost + cost_of_other
     run.resets += other.resets
     run.first_seen_at = min(run.first_seen_at, other.first_seen_at)
     run.known_from = min(run.known_from, other.known_from)

@@ -101,6 +101,8 @@ class RunTotals(Freshness):
     """Per resource, what of its totals is in the books of shared budgets."""
     booked_kinds: Mapping[str, int] = MappingProxyType({})
     """The same per kind of tokens, where a budget weighs them."""
+    booked_unsure: tuple[int, int] = (0, 0)
+    """Calls of unknown tokens, and of unknown price, that the books know of."""
     scope: RunScope | None = None
     """In which groups of budgets it counts; None: not found out yet."""
     bequeathed: Mapping[str, Number] = MappingProxyType({})

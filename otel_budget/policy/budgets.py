@@ -295,7 +295,7 @@ def outline_of(state: BudgetState) -> tuple[object, ...]:
     resets_at = state.window.resets_at
     return (
         state.origin, state.mode, state.binds, None if resets_at is None else round(resets_at, 3),
-        [(name, one.limit, one.status) for name, one in state.resources.items()],
+        [(name, one.limit, one.status, one.at_least) for name, one in state.resources.items()],
     )  # fmt: skip
 
 

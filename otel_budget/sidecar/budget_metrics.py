@@ -38,6 +38,7 @@ class BudgetFamilies:
         """Begin with none."""
         self._info = gauge(semconv.BUDGET_INFO)
         self._used, self._limit = gauge(semconv.BUDGET_USED), gauge(semconv.BUDGET_LIMIT)
+        self._at_least = gauge(semconv.BUDGET_AT_LEAST)
         self._warning = gauge(semconv.BUDGET_WARNING)
         self._remaining = gauge(semconv.BUDGET_REMAINING)
         self._utilization = gauge(semconv.BUDGET_UTILIZATION)
@@ -55,9 +56,10 @@ class BudgetFamilies:
     def families(self) -> Iterable[Metric]:
         """All of them, in the order of ``semconv``."""
         return (
-            self._info, self._used, self._limit, self._warning, self._remaining, self._utilization,
-            self._exhaustion, self._top_up, self._carried, self._reset, self._start,
-            self._counted_from, self._sessions, self._groups, self._groups_max, self._refused,
+            self._info, self._used, self._at_least, self._limit, self._warning, self._remaining,
+            self._utilization, self._exhaustion, self._top_up, self._carried, self._reset,
+            self._start, self._counted_from, self._sessions, self._groups, self._groups_max,
+            self._refused,
         )  # fmt: skip
 
     def add(self, report: BudgetReport) -> None:
@@ -87,6 +89,7 @@ class BudgetFamilies:
 
     def _add_resource(self, labels: tuple[str, ...], one: BudgetResource) -> None:
         add_number(self._used, labels, one.used)
+        add_number(self._at_least, labels, 1 if one.at_least else None)
         add_number(self._limit, labels, one.limit)
         add_number(self._warning, labels, one.warning_at)
         add_number(self._remaining, labels, one.remaining)

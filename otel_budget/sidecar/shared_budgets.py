@@ -241,7 +241,7 @@ class SharedBudgets:
         top_ups = self._top_ups.in_force(key, use.span, self._now)
         state = budget_state(
             budget, key[1], use.used, use.span, top_up=sum_of(top_ups), carried=use.carried,
-            at_least=frozenset(budget.limits) if use.at_least else frozenset(),
+            at_least=use.at_least.intersection(budget.limits),
         )  # fmt: skip
         known = self._standing[key] = _Standing(use.revision, state, top_ups, use.counted_from)
         return known

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.core.resources import COUNTED
 from otel_budget.ledger.book_values import (
+    EVERY_RESOURCE,
+    NO_RESOURCES,
     ClosedWindow,
     StoredBook,
     StoredCell,
@@ -55,7 +57,7 @@ def header_body(book: StoredBook, commit: int) -> str:
 def cells_body(cells: StoredCells, commit: int) -> str:
     """Return the text of a row of cells."""
     rows = [
-        (c.start, c.end, _amounts(c.used), _amounts(c.carried), c.closed, c.at_least)
+        (c.start, c.end, _amounts(c.used), _amounts(c.carried), c.closed, sorted(c.at_least))
         for c in cells.cells
     ]
     return _sealed(CELLS, commit, {**cells._asdict(), "cells": rows})
@@ -88,7 +90,7 @@ def cells_of(body: bytes) -> StoredCells:
     cells = [
         StoredCell(
             load_real(start), _end(end), _loaded(used), load_amounts(carried), closed is True,
-            at_least is True,
+            _resources(at_least),
         )
         for start, end, used, carried, closed, at_least in data["cells"]
     ]  # fmt: skip
@@ -147,6 +149,13 @@ def _loaded(values: Mapping[str, Any]) -> dict[str, Number]:
     if not amounts.keys() <= set(COUNTED) or any(amount < 0 for amount in amounts.values()):
         raise ValueError(f"what was used is {values!r}")
     return amounts
+
+
+def _resources(value: Any) -> frozenset[str]:
+    """Return of which resources part is unknown; a version before told of all or none."""
+    if isinstance(value, bool):
+        return EVERY_RESOURCE if value else NO_RESOURCES
+    return EVERY_RESOURCE.intersection(_texts(value))
 
 
 def _end(value: Any) -> float:

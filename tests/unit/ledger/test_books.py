@@ -56,9 +56,14 @@ class Counted:
         cost: str | None = None,
         start: float = 0.0,
         target: str = "a",
+        unknown: int = 0,
+        unpriced: int = 0,
         **labels: str,
     ) -> None:
-        """Let a run use more tokens, as a sample of it shows. late: seconds that it is old."""
+        """Let a run use more tokens, as a sample of it shows.
+
+        late: seconds that it is old. unknown, unpriced: calls of unknown tokens or price so far.
+        """
         self.tick(self.now if at is None else at)
         key = f"{run} {start}"
         self.tokens[key] = self.tokens.get(key, 0) + tokens
@@ -66,8 +71,9 @@ class Counted:
         if cost is not None:
             counters[semconv.COST, ""] = Decimal(cost)
         attributes = RunAttributes(
-            started_at=start, incarnation_at=start, state="running", labels=shared_labels(labels)
-        )
+            started_at=start, incarnation_at=start, state="running", labels=shared_labels(labels),
+            unknown_usage_calls=float(unknown), unpriced_calls=float(unpriced),
+        )  # fmt: skip
         sample = RunObservation(run, target, self.now - late, counters, attributes)
         self.ledger.apply(Observation("scrape", self.now, (sample,)))
 
@@ -318,3 +324,36 @@ def _below(
         parent=parent,
     )  # fmt: skip
     return RunObservation(session_id, session_id, 1.0, {(semconv.TOKENS, ""): tokens}, attributes)
+
+
+ROLLING = Window(WindowKind.ROLLING, DAYS)
+FIRST = Window(WindowKind.FIRST_USE, DAYS)
+
+
+@pytest.mark.parametrize("window", [TOTAL, DAY, ROLLING, FIRST])
+def test_a_call_of_unknown_use_makes_its_window_at_least(window: Window) -> None:
+    """Also where nothing else was used; of a group that made none nothing is unknown."""
+    counted = Counted(budget(window=window, per=("user",)), now=MIDNIGHT)
+    counted.use("one", 100, MIDNIGHT + 1, user="ann")
+    counted.use("two", 100, MIDNIGHT + 1, user="bob")
+    assert not counted.said("all", "ann").at_least
+    before = counted.said("all", "ann").revision
+    counted.use("one", 0, MIDNIGHT + 2, user="ann", unknown=1)
+    assert counted.said("all", "ann").at_least == {semconv.TOKENS}
+    assert counted.said("all", "ann").revision != before
+    counted.use("one", 10, MIDNIGHT + 3, user="ann", unknown=1, unpriced=1)
+    assert counted.said("all", "ann").at_least == {semconv.TOKENS, semconv.COST}
+    assert counted.used("all", "ann") == 110
+    assert not counted.said("all", "bob").at_least
+    counted.use("one", 5, MIDNIGHT + 3 * DAYS, user="ann", unknown=1, unpriced=1)
+    assert bool(counted.said("all", "ann").at_least) is (window is TOTAL)
+
+
+def test_what_was_unknown_before_a_budget_counts_is_not_in_it() -> None:
+    counted = Counted(now=MIDNIGHT)
+    counted.use("one", 100, MIDNIGHT + 1, unknown=3)
+    counted.edit(budget(), at=MIDNIGHT + 2)
+    counted.use("one", 100, MIDNIGHT + 3, unknown=3)
+    assert not counted.said().at_least
+    counted.use("one", 100, MIDNIGHT + 4, unknown=4)
+    assert counted.said().at_least == {semconv.TOKENS}

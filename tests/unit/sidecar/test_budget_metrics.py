@@ -127,6 +127,15 @@ def test_what_is_not_there_is_absent_and_no_zero() -> None:
     }
 
 
+def test_use_that_is_known_in_part_is_marked() -> None:
+    families = BudgetFamilies()
+    partly = resource(2, 4)._replace(at_least=True)
+    families.add(report(GroupReport(("ann",), state(tokens=resource(1), cost=partly), 1)))
+    assert shown(families.families)["otel_budget_budget_at_least"] == {
+        ("research-month", "user=ann", "cost", "usd"): 1
+    }
+
+
 def test_no_budget_has_no_series() -> None:
     assert shown(BudgetFamilies().families) == {}
 
