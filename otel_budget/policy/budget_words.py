@@ -77,7 +77,7 @@ def window_words(window: Window) -> str:
     if window.kind is WindowKind.ROLLING:
         return f"in the last {duration_text(window.seconds)}"
     if window.kind is WindowKind.FIRST_USE:
-        return f"in these {duration_text(window.seconds)}"
+        return f"in this window of {duration_text(window.seconds)}"
     return "in this run" if window.kind is WindowKind.RUN else "in all"
 
 

@@ -47,18 +47,25 @@ class BudgetLog:
 
     def _log_news(self, reports: Mapping[str, BudgetReport]) -> None:
         new = {name: one for name, one in reports.items() if self._known.get(name) != one.budget}
+        anew = {
+            name
+            for name, one in new.items()
+            if name in self._known and self._known[name].books_key != one.budget.books_key
+        }
         engaged = {
             name: _engaged(one, name in self._known)
             for name, one in new.items()
-            if one.budget.mode is Mode.ENFORCE
+            if one.budget.mode is Mode.ENFORCE and name not in anew
         }
         self._news.say(logging.INFO, engaged)
+        # Those that it stopped may go on: that must not look like another limit.
+        self._news.say(logging.WARNING, {name: _anew(new[name]) for name in anew})
         self._news.say(
             logging.WARNING,
             {
                 name: f"a budget in shadow stops nobody: {_words(one)}"
                 for name, one in new.items()
-                if one.budget.mode is Mode.SHADOW
+                if one.budget.mode is Mode.SHADOW and name not in anew
             },
         )
         gone = self._known.keys() - reports.keys()
@@ -96,6 +103,13 @@ class BudgetLog:
 def _engaged(report: BudgetReport, was_known: bool) -> str:  # noqa: FBT001 - there are no others
     changed = " now" if was_known else ""
     return f"a budget holds{changed}: {_words(report)}"
+
+
+def _anew(report: BudgetReport) -> str:
+    return (
+        "a budget has another match, per, window or weights and counts anew, from 0; what was "
+        f"counted before is kept in its history: {_words(report)}"
+    )
 
 
 def _words(report: BudgetReport) -> str:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema, create_model
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from otel_budget.core.budget import WindowKind
 from otel_budget.core.quantities import COUNT, MONEY, MONEY_PATTERN, Quantity
 from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.core.top_up import (
@@ -181,7 +182,8 @@ class TopUps:
         key = key_from(request.headers.get("idempotency-key"))
         data = await json_of(request, self._max_body)
         asked = top_up_from(report.budget, key, data, self._host.now())
-        group_known(report, [asked.group])
+        if report.budget.window.kind is not WindowKind.RUN:  # of those no group is listed
+            group_known(report, [asked.group])
         try:
             given = await self._host.top_up(asked, client_of(request))
         except TopUpRefusedError as exc:

@@ -107,3 +107,17 @@ def test_a_hostile_value_is_one_line(told: Told) -> None:
 
 def test_without_budgets_nothing_is_said(told: Told) -> None:
     assert told.after({}) == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_one_that_counts_anew_says_that_nothing_of_before_holds(told: Told, mode: Mode) -> None:
+    """Runs that it stopped go on by it: no line like that of another limit."""
+    base = budget("day", match={"team": ("base",)}, mode=mode)
+    told.after(reports(replace(base, match={"team": ("core",)})))
+    ((level, words),) = told.after(reports(base))
+    assert level == "WARNING"
+    assert "counts anew, from 0; what was counted before is kept in its history: day" in words
+    ((_, words),) = told.after(
+        reports(budget("day", match={"team": ("base",)}, tokens=2, mode=mode))
+    )
+    assert "anew" not in words

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from otel_budget import semconv
+from otel_budget.core.budget import Window, WindowKind
 from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError, top_up_from
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api.app import description
+from otel_budget.sidecar.budget_report import BudgetReport
 from tests.support.api import Host, assert_problem, token_of
 from tests.support.budgets import budget, report
 
@@ -102,6 +104,15 @@ def test_a_top_up_is_for_one_group(guarded: TestClient, group: object, told: obj
     body = {**BODY, "group": group}
     answer = guarded.post("/v1/budgets/users/top-ups", json=body, headers=ADMIN)
     assert (answer.status_code, answer.json()["group"]) == (201, told)
+
+
+def test_a_budget_over_each_run_by_itself_can_be_raised_though_it_lists_no_group(
+    guarded: TestClient, host: Host
+) -> None:
+    each = budget("each", window=Window(WindowKind.RUN))
+    host.budgets = {"each": BudgetReport(each, {}, 0.0, sessions=3)}
+    body = {**BODY, "until": "2h"}
+    assert guarded.post("/v1/budgets/each/top-ups", json=body, headers=ADMIN).status_code == 201
 
 
 @pytest.mark.parametrize(
