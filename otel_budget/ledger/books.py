@@ -35,7 +35,7 @@ from otel_budget.ledger.book_values import (
     digest_of,
     weighed,
 )
-from otel_budget.ledger.budget_book import BudgetBook
+from otel_budget.ledger.budget_book import BudgetBook, GrantedIn
 from otel_budget.ledger.findings import Finding, FindingKind
 from otel_budget.ledger.scopes import effective_labels, group_in
 
@@ -72,6 +72,8 @@ class Books:
         self.budgets: tuple[Budget, ...] = ()
         self.inherited: Callable[[RunTotals], Sequence[Mapping[str, str]]] = lambda _run: ()
         """Returns what the ancestors of a run say of themselves, the nearest first."""
+        self.granted_in: GrantedIn = lambda _key, _start, _at: {}
+        """As in BudgetBook."""
         self._findings = findings
         self._books: dict[str, BudgetBook] = {}
         self._ended: dict[str, _Ended] = {}
@@ -188,9 +190,7 @@ class Books:
         for name, budget in wanted.items():
             book = self._books.get(name)
             if book is None:
-                self._books[name] = self._resumed(budget, now) or BudgetBook(
-                    budget, now, self._revisions
-                )
+                self._books[name] = self._resumed(budget, now) or self._new(budget, now)
             else:
                 book.budget = budget
         self._end_unwanted(now)
@@ -261,14 +261,6 @@ class Books:
         """Let windows end that are over."""
         for book in self._books.values():
             book.advance(now)
-
-    def grant(self, granted: Mapping[BudgetKey, Mapping[str, Number]]) -> None:
-        """Take note of what top-ups in force grant: what they cover is no overrun."""
-        by_name: dict[str, dict[Group, Mapping[str, Number]]] = {}
-        for (name, group), amounts in granted.items():
-            by_name.setdefault(name, {})[group] = amounts
-        for name, book in self._books.items():
-            book.granted = by_name.get(name, {})
 
     # Groups.
 
@@ -365,7 +357,9 @@ class Books:
         self._books[budget.name] = self._new(budget, now)
 
     def _new(self, budget: Budget, now: float) -> BudgetBook:
-        return BudgetBook(budget, now, self._revisions)
+        book = BudgetBook(budget, now, self._revisions)
+        book.granted_in = self.granted_in
+        return book
 
     def _resumed(self, budget: Budget, now: float) -> BudgetBook | None:
         """Return the book of a budget that was there before, and counted in the same way."""
@@ -377,7 +371,7 @@ class Books:
             self._gone.add(budget.name)
             self._closed(ended.header, ended.cells)
             return None
-        book = BudgetBook(budget, ended.header.counted_from, self._revisions)
+        book = self._new(budget, ended.header.counted_from)
         book.advance(now)
         book.restore(ended.cells, ended.header.ahead - self._ahead + self._clock_set)
         book.advance(now)

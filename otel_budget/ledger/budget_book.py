@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
@@ -39,7 +40,7 @@ from otel_budget.ledger.windows import span_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from otel_budget.core.budget import Budget, Group
+    from otel_budget.core.budget import Budget, BudgetKey, Group
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.book_values import LostUse
 
@@ -49,6 +50,7 @@ _BUCKET, _BUCKETS_LEAST, _BUCKETS_MOST = 60.0, 60, 1440
 _CHUNK: Final = 24
 #: Windows without use that are gone through one by one to find what is carried over.
 _EMPTY_MOST: Final = 64
+GrantedIn = Callable[["BudgetKey", float, float], "Mapping[str, Number]"]
 _NO_WINDOW: Final = WindowSpan(-math.inf)
 
 
@@ -115,8 +117,8 @@ class BudgetBook:
         """Runs so far that found no place of their own."""
         self.is_full = False
         """True if the last run that wanted a place found none."""
-        self.granted: Mapping[Group, Mapping[str, Number]] = {}
-        """By group, what top-ups in force grant."""
+        self.granted_in: GrantedIn = lambda _key, _start, _at: NO_AMOUNTS
+        """Returns what top-ups granted a group in its window that began then, as of a moment."""
         self.header_is_stored = False
         self._key = digest_of(budget.books_key)
         self._kind = budget.window.kind
@@ -357,7 +359,7 @@ class BudgetBook:
         budget, used, carried = self.budget, whole(cell.used), cell.carried
         if not self._carries:
             return NO_AMOUNTS
-        granted, end = self.granted.get(group, NO_AMOUNTS), cell.end
+        granted, end = self._granted(group, cell), cell.end
         for _ in range(_EMPTY_MOST):
             before = carried
             carried = carried_from(
@@ -371,6 +373,13 @@ class BudgetBook:
                 break
             end = self._span_at(end).end
         return carried
+
+    def _granted(self, group: Group, cell: Cell) -> Mapping[str, Number]:
+        """Return what top-ups granted in a window when it ended: what they cover is no overrun.
+
+        It may have ended while nobody looked.
+        """
+        return self.granted_in((self.budget.name, group), cell.start, min(cell.end, self._now))
 
     @property
     def _carries(self) -> bool:
@@ -392,7 +401,7 @@ class BudgetBook:
         limits: dict[str, Number] = {}
         if whole_window:
             limits = dict(self.budget.limits)
-            for amounts in (cell.carried, self.granted.get(group, NO_AMOUNTS)):
+            for amounts in (cell.carried, self._granted(group, cell)):
                 add(limits, {r: amount for r, amount in amounts.items() if r in limits})
         span = self._tile(cell.start) if self._rolls else WindowSpan(cell.start, cell.end)
         self._add_closing(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from otel_budget.core.budget import BudgetKey, Group, TopUp
+    from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import BudgetState
     from otel_budget.ledger.ledger import Ledger
@@ -89,6 +90,7 @@ class SharedBudgets:
         """Take note which budgets there are, and let windows end; before use is taken in."""
         self._now, self._ledger = now, ledger
         if rules.budgets is not self._configured or ledger.books.budgets is not rules.budgets:
+            ledger.books.granted_in = self._granted_in  # windows may have ended meanwhile
             ledger.use_budgets(rules.budgets, now)
             self._edit(rules.budgets, now)
         if self._configured:
@@ -105,7 +107,6 @@ class SharedBudgets:
             for name, budget in self._budgets.items():
                 for group in self._ledger.books.groups_of(name):
                     self._note_low((name, group), budget)
-        self._grant()
 
     def settle(self, now: float, *, whole: bool = True) -> bool:
         """Find out what changed, once use is taken in; return whether it concerns any run.
@@ -121,8 +122,6 @@ class SharedBudgets:
         for key in changed:
             if key[0] in self._budgets and self._is_another(key, self._budgets[key[0]]):
                 self._concerned.add(key)
-        if self._top_ups and not changed.isdisjoint(self._top_ups.groups):
-            self._grant()
         if whole or not self._low.isdisjoint(changed):
             self._choose()
         if len(self._shared) > self._shared_most:
@@ -152,18 +151,8 @@ class SharedBudgets:
         used = {resource: one.used for resource, one in state.resources.items()}
         self._paces.observe(key, budget, used, state.window, self._now)
 
-    def _grant(self) -> None:
-        """Tell the books what is granted: what that covers is no overrun."""
-        if self._ledger is None or not self._top_ups:
-            return
-        granted = {}
-        for key in self._top_ups.groups:
-            budget = self._budgets.get(key[0])
-            if budget is not None and budget.window.kind is not WindowKind.RUN:
-                top_ups = self._stand(key).top_ups
-                if top_ups:
-                    granted[key] = sum_of(top_ups)
-        self._ledger.books.grant(granted)
+    def _granted_in(self, key: BudgetKey, start: float, at: float) -> Mapping[str, Number]:
+        return sum_of(self._top_ups.held(key, start, at))
 
     def _note_low(self, key: BudgetKey, budget: Budget) -> None:
         if budget.when_low is WhenLow.FINISH_MOST and budget.window.kind is not WindowKind.RUN:

@@ -45,11 +45,6 @@ class TopUps:
         """True if there is one."""
         return bool(self._by_key)
 
-    @property
-    def groups(self) -> Iterable[BudgetKey]:
-        """The budgets and groups that any is of."""
-        return self._of.keys()
-
     def known(self, asked: TopUpRequest) -> TopUp | None:
         """Return the grant of a request that was made before. Raises TopUpRefusedError."""
         known = self._by_key.get(asked.key)
@@ -113,6 +108,14 @@ class TopUps:
             one
             for one in given
             if (one.window_start == span.start if one.until is None else now < one.until)
+        )
+
+    def held(self, key: BudgetKey, start: float, at: float) -> tuple[TopUp, ...]:
+        """Return the grants that held for a group in the window from ``start`` up to a moment."""
+        return tuple(
+            one
+            for one in self._of.get(key, ())
+            if (one.window_start == start if one.until is None else one.given_at < at <= one.until)
         )
 
     def forget(self, now: float) -> None:

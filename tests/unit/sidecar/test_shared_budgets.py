@@ -332,6 +332,19 @@ def test_the_same_key_is_the_same_top_up_also_after_a_restart(begin: Begin) -> N
     assert steps.verdict("a").budgets[0].resources["tokens"].limit == 1500
 
 
+def test_what_a_top_up_covered_is_no_overrun_though_the_window_ended_while_nothing_ran(
+    begin: Begin,
+) -> None:
+    steps = begin(budget(carry_overrun=True))
+    steps.step(run("a", 1400))
+    steps.top_up(500)
+    steps.restart()
+    steps.now = TOMORROW
+    steps.step(run("a", 1400))
+    one = steps.verdict("a").budgets[0].resources["tokens"]
+    assert (one.carried, one.limit) == (0, 1000)
+
+
 @pytest.mark.parametrize(
     ("others", "refusal"),
     [
