@@ -181,7 +181,7 @@ def describe_bindings(config: SourceConfig) -> Iterator[str]:
 
 def describe_ceilings(config: CeilingsConfig) -> str:
     """Say in a few words what holds for every run on top of its own limits."""
-    said = [amounts(ceilings_in(config)) or "none, each run's own limits alone"]
+    said = [amounts(ceilings_in(config)) or "none beyond each run's own limits"]
     suggesting = suggesting_in(config)
     if suggesting is not None:
         less = f", never below {amounts(suggesting.at_least)}" if suggesting.at_least else ""

@@ -12,6 +12,7 @@ from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_OK, Command, CommandGroup
 from otel_budget.cli.operator import add_operator, as_number, user_name
 from otel_budget.config.flags import METAVARS
+from otel_budget.core.budget import WindowKind
 from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.core.top_up import RESET, key_from, until_from
 from otel_budget.errors import InvalidValueError
@@ -186,9 +187,18 @@ def _raise(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(given))
         return EXIT_OK
-    from otel_budget.cli.render.budget import budget_head, group_details, top_up_words
+    from otel_budget.cli.render.budget import (
+        budget_head,
+        group_details,
+        top_up_words,
+        unshared,
+    )
 
     print(_shown(arguments.sidecar, lambda: printable(f"added: {top_up_words(given)}")))
+    budget = _object(asker, f"{_path(arguments.name)}?limit=1")
+    if budget["window"]["rule"] == WindowKind.RUN:  # of these no group is listed
+        print(_shown(arguments.sidecar, lambda: f"{budget_head(budget)[0]}; {unshared(budget)}"))
+        return EXIT_OK
     budget = _object(asker, f"{_path(arguments.name)}?{urlencode({'group': _group(given)})}")
     now = time.time()
     lines = _shown(

@@ -203,6 +203,18 @@ def test_a_budget_is_raised_and_shown(sidecar: Sidecar, capsys: pytest.CaptureFi
     assert asked.amounts == {semconv.TOKENS: 500}
 
 
+def test_a_budget_over_each_run_by_itself_is_raised_and_shown(
+    sidecar: Sidecar, capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = budget("each", window=Window(WindowKind.RUN))
+    sidecar.host.budgets = {"each": BudgetReport(each, {}, START, sessions=3)}
+    words = ["each", "--max-tokens", "500", "--reason", "late", "--until", "2h"]
+    assert sidecar.more(*words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("added: 500 tokens until ")
+    assert "3 runs, each by itself" in out
+
+
 def test_a_new_key_is_made_for_each_raise(sidecar: Sidecar) -> None:
     for _ in range(2):
         assert sidecar.more("research", "--max-tokens", "5", "--reason", "r", "--json") == 0
