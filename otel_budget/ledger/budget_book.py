@@ -209,6 +209,9 @@ class BudgetBook:
         book = self.open(group)
         cell = book.present
         if cell is None or not cell.start <= at < cell.end:
+            used = at_least or any(increase.values())
+            if self._kind is WindowKind.FIRST_USE and not used:
+                return  # that nothing is used yet is no first use
             cell = self._cell_for(group, book, at)
         if cell is None:
             self._late(group, at, increase, at_least)
@@ -324,17 +327,31 @@ class BudgetBook:
             self.let_go(group)
 
     def _leave_window(self, group: Group, book: GroupBook, cell: Cell) -> None:
-        """End a window from first use; it is kept for as long again."""
+        """End a window from first use; it is kept for as long again, or for what it leaves."""
         self._end(group, cell)
         book.present = None if book.present is cell else book.present
         kept_until = cell.end + self.budget.window.seconds
         if self._now < kept_until:
             self._expect(group, cell, kept_until)
+        elif self._leaves_something(group, book, cell):
+            self._expect(group, cell, self._now + self.budget.window.seconds)
         else:
             self._drop(group, book, cell.start)
         self._changes(group, book)
         if self.budget.per and book.is_empty:
             self.let_go(group)
+
+    def _leaves_something(self, group: Group, book: GroupBook, cell: Cell) -> bool:
+        """Tell whether the next window, whenever it opens, needs this one.
+
+        Of a group without runs only for an overrun: its place may be wanted.
+        """
+        if not self._carries or any(start > cell.start for start in book.cells):
+            return False
+        left = self._left_by(group, cell)
+        if self.budget.per and not book.members:
+            return any(amount < 0 for amount in left.values())
+        return bool(left)
 
     def _turn(self, group: Group, book: GroupBook) -> None:
         """Begin another window of a group. It may be one before, if the clock was set back."""

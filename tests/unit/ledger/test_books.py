@@ -161,6 +161,15 @@ def test_a_rolling_budget_that_is_edited_leaves_a_row_for_each_length_of_its_win
     assert closed.used[semconv.TOKENS] == 120_000
 
 
+def test_a_run_that_has_used_nothing_yet_opens_no_window_from_first_use() -> None:
+    """It shows so before its first call."""
+    counted = Counted(budget(window=Window(WindowKind.FIRST_USE, HOUR)), now=MIDNIGHT)
+    counted.use("one", 0, MIDNIGHT + 10)
+    assert counted.said().span.resets_at is None
+    counted.use("one", 5, MIDNIGHT + 600)
+    assert counted.said().span == (MIDNIGHT + 600, MIDNIGHT + 4200, MIDNIGHT + 4200)
+
+
 def test_a_window_from_first_use_opens_by_group() -> None:
     """The next opens at the first use after its end."""
     window = Window(WindowKind.FIRST_USE, 5 * HOUR)
@@ -270,6 +279,21 @@ def test_what_is_left_is_carried_up_to_a_share(
     assert counted.said().carried == {}
     counted.tick(MIDNIGHT + DAYS)
     assert (counted.said().carried, counted.said().used) == (carried, {})
+
+
+@pytest.mark.parametrize(("used", "carried"), [(600, 400), (1300, -300)])
+def test_a_window_from_first_use_leaves_it_to_the_next_whenever_that_opens(
+    used: int, carried: int
+) -> None:
+    """A group that waits for some windows loses nothing, and does not shake an overrun off."""
+    window = Window(WindowKind.FIRST_USE, HOUR)
+    counted = Counted(budget(window=window, carry_over=0.5, carry_overrun=True), now=MIDNIGHT)
+    counted.use("one", used, MIDNIGHT + 10)
+    for hour in (1.5, 2.5, 3.5, 9):
+        counted.tick(MIDNIGHT + hour * HOUR)
+    counted.use("one", 1)
+    assert counted.said().carried == {semconv.TOKENS: carried}
+    assert counted.used() == 1
 
 
 def test_windows_without_use_carry_on_what_they_have() -> None:
