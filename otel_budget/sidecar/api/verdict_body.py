@@ -81,7 +81,7 @@ class WouldBody(Body):
     action: Action
     status: LimitStatus
     reason: str
-    limit_from: str | None
+    limit_from: Annotated[str, Field(pattern=LIMIT_FROM)] | None
     """Whose limit would decide."""
     message: str
     """One line for people."""
@@ -117,9 +117,10 @@ class VerdictBody(Body):
     action: Action
     status: LimitStatus
     reason: Annotated[str, Field(examples=[str(reason) for reason in Reason])]
-    limit_from: str | None = ABSENT
-    """Where the limit that decided was set, as in `resources`, or which budget it is of
-    (`budget:NAME`); of several operator, session, sidecar, in this order. null while no limit is
+    limit_from: Annotated[str, Field(pattern=LIMIT_FROM)] | None = ABSENT
+    """Where the limit that decided was set, as in `resources`, or of which run
+    above this one (`parent:ID`), or which budget it is of (`budget:NAME`, `budget:NAME{k=v}`): of
+    several operator, session, sidecar, suggested, then budgets by name. null while no limit is
     near, and where data are missing."""
     message: str
     """One line for people."""
