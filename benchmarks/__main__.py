@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BENCHMARKS = (
     "detection", "record", "price", "litellm_manager", "own_spans", "spans", "footprint",
     "exposition", "threads", "churn", "publishing", "sidecar_exposition", "tick", "tick_prometheus",
-    "memory", "fleet", "hooks", "replay", "forecast",
+    "memory", "fleet", "hooks", "replay", "forecast", "shared_budgets",
 )  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _WIDTH = 150
@@ -61,6 +61,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--write", action="store_true", help="put the tables into docs/performance.md"
     )
     options = parser.parse_args(arguments)
+    options.names = [name.replace("-", "_") for name in options.names]
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"unknown benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")

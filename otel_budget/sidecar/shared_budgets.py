@@ -55,6 +55,8 @@ class _Shared(NamedTuple):
     states: tuple[BudgetState, ...]
     """Of those that have books, in the order of ``keys``."""
     pools: Pools
+    own: tuple[tuple[Budget, Group], ...]
+    """Budgets over each run by itself."""
 
 
 class SharedBudgets:
@@ -193,30 +195,30 @@ class SharedBudgets:
         keys = self._ledger.books.keys_of(run)
         if not keys:
             return NO_POOLS
-        pools = self._pools(keys)
-        own = [
-            (budget, self._own(budget, key[1], run))
-            for key in keys
-            if (budget := self._budgets[key[0]]).window.kind is WindowKind.RUN
-        ]
-        if own:
+        shared = self._shared_by(keys)
+        pools = shared.pools
+        if shared.own:
+            own = [(budget, self._own(budget, group, run)) for budget, group in shared.own]
             pools = pools.beside(own)
         if pools.low:
             chosen = (key[0] for key in keys if self._finishing.has(key, run.session_id))
             pools = pools.with_chosen(pools.low.intersection(chosen))
         return pools
 
-    def _pools(self, keys: tuple[BudgetKey, ...]) -> Pools:
+    def _shared_by(self, keys: tuple[BudgetKey, ...]) -> _Shared:
         known = self._shared.get(id(keys))
         if known is not None and known.keys is keys and id(keys) in self._checked:
-            return known.pools
+            return known
         kept = [key for key in keys if self._budgets[key[0]].window.kind is not WindowKind.RUN]
         states = tuple([self._stand(key).state for key in kept])
         if known is None or known.keys is not keys or not _same(known.states, states):
             pairs = [(self._budgets[key[0]], s) for key, s in zip(kept, states, strict=True)]
-            known = self._shared[id(keys)] = _Shared(keys, states, Pools(pairs))
+            own = [
+                (self._budgets[name], group) for name, group in keys if (name, group) not in kept
+            ]
+            known = self._shared[id(keys)] = _Shared(keys, states, Pools(pairs), tuple(own))
         self._checked.add(id(keys))
-        return known.pools
+        return known
 
     def _stand(self, key: BudgetKey) -> _Standing:
         """Return how a group stands; the same object while nothing of it changes."""
