@@ -221,11 +221,15 @@ def meters(axes: Axes, panel: Panel, rows: Sequence[tuple[str, float]]) -> None:
     top = defaults.get("max") or max((value for _, value in rows), default=1) or 1
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(-len(rows) + 0.4, 0.6))
+    # The names have half of a panel, their bars the rest.
+    longest = max((len(name) for name, _ in rows), default=0)
+    left = min(0.47, max(0.27, longest * 0.0145))
+    width = 0.85 - left
     for place, (name, value) in enumerate(rows):
-        axes.barh(-place, 0.58, left=0.27, height=0.55, color="#eceded")
-        filled = 0.58 * min(1.0, value / top)
-        axes.barh(-place, filled, left=0.27, height=0.55, color=colour_of(value, defaults))
-        axes.text(0.25, -place, name or "(none)", fontsize=9, ha="right", va="center")
+        axes.barh(-place, width, left=left, height=0.55, color="#eceded")
+        filled = width * min(1.0, value / top)
+        axes.barh(-place, filled, left=left, height=0.55, color=colour_of(value, defaults))
+        axes.text(left - 0.02, -place, name or "(none)", fontsize=9, ha="right", va="center")
         axes.text(0.87, -place, number(value, defaults["unit"]), fontsize=9, va="center")
 
 
@@ -269,6 +273,12 @@ def table(axes: Axes, panel: Panel, names: Sequence[str], rows: Sequence[Sequenc
             _cell(axes, panel, name, value, (left, -line - 0.5, width / sum(widths)))
 
 
+def fitting(text: str, pixels: float) -> str:
+    """Return a text, cut where a cell of so many pixels ends, as Grafana does."""
+    room = max(1, int(pixels / 6.2))
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
 def _cell(
     axes: Axes, panel: Panel, name: str, value: object, place: tuple[float, float, float]
 ) -> None:
@@ -289,4 +299,5 @@ def _cell(
             colour = colour_of(value, special)
     if mapped:
         text, colour = mapped["text"], COLOURS[mapped["color"]]
+    text = fitting(text, width * axes.get_window_extent().width)
     axes.text(x + 0.002, y, text, fontsize=8.5, color=colour, va="center")

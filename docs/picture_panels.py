@@ -32,17 +32,18 @@ def merged_rows(
 ) -> Rows:  # fmt: skip
     """Merge what instant queries returned: rows that agree in the labels all share are one.
 
-    results: for each query of the panel, labels and values.
+    results: for each query of the panel, labels and values. A label is one of a query's if any of
+    its rows has it: Prometheus leaves out those that are empty.
     """
     steps = transformations(panel)["organize"]
     order, renamed = steps["indexByName"], steps["renameByName"]
     names = {field: renamed[field] for field in sorted(order, key=order.__getitem__)}
-    every = [set(labels) for found in results for labels, _ in found]
+    every = [{label for labels, _ in found for label in labels} for found in results if found]
     shared = sorted(set.intersection(*every) - {"__name__"}) if every else []
     merged: dict[tuple[str, ...], dict[str, object]] = {}
     for query, found in zip(panel["targets"], results, strict=True):
         for labels, value in found:
-            row = merged.setdefault(tuple(labels[name] for name in shared), {})
+            row = merged.setdefault(tuple(labels.get(name, "") for name in shared), {})
             row |= labels
             row["Value" if len(results) == 1 else f"Value #{query['refId']}"] = value
     rows = [[row.get(field) for field in names] for row in merged.values()]

@@ -79,7 +79,7 @@ BUDGET: Final[Mapping[str, Any]] = {
 SHARING = (
     Plan(
         "can-finish", "codex", 1_000_000, 0.4,
-        "shares a budget of 240,000 tokens, and can finish within what is left",
+        "shares research-demo, a budget of 240,000 tokens; it can finish within what is left",
         "review", "research",
     ),
     Plan(

@@ -420,6 +420,8 @@ class BudgetBook:
             limits = dict(self.budget.limits)
             for amounts in (cell.carried, self._granted(group, cell)):
                 add(limits, {r: amount for r, amount in amounts.items() if r in limits})
+            # An overrun may take all of a limit, and no more: as while the window was open.
+            limits = {r: max(limit, type(limit)(0)) for r, limit in limits.items()}
         span = self._tile(cell.start) if self._rolls else WindowSpan(cell.start, cell.end)
         self._add_closing(
             group, span.start, span.end, more,

@@ -53,8 +53,11 @@ def shown() -> Iterator[Exposition]:
 
 
 @contextmanager
-def budgeted(folder: Path, shown: Exposition) -> Iterator[SidecarProcess]:
-    """Run a sidecar with a budget of each user, and one that only looks, until it has verdicts."""
+def budgeted(folder: Path, shown: Exposition, window: object = None) -> Iterator[SidecarProcess]:
+    """Run a sidecar with a budget of each user, and one that only looks, until it has verdicts.
+
+    window: of the users' budget; None: a day.
+    """
     for name, token in (("read", READ), ("admin", ADMIN)):
         (folder / name).write_text(token)
     file = folder / "sidecar.yaml"
@@ -62,7 +65,7 @@ def budgeted(folder: Path, shown: Exposition) -> Iterator[SidecarProcess]:
     config = {
         "source": {"scrape": {"targets": [shown.url], "interval": "100ms"}},
         "budgets": [
-            {"name": "users", "title": "Each user", "per": ["user"], "window": day,
+            {"name": "users", "title": "Each user", "per": ["user"], "window": window or day,
              "limits": {"max_tokens": 1000}},
             {"name": "all", "window": "total", "limits": {"max_tokens": 100}, "mode": "shadow"},
         ],
@@ -182,6 +185,46 @@ def test_budgets_are_looked_at_and_raised_from_the_command_line(
         ]  # fmt: skip
         past = command(process, tmp_path, "budget", "history", "users", *ann)
         assert (past.returncode, past.stdout) == (0, "no window of users is over yet\n")
+
+
+def test_a_window_that_ended_is_history_and_the_next_begins_at_nothing(
+    tmp_path: Path, shown: Exposition
+) -> None:
+    """Of the first use, two seconds long; its runs go on when it is over."""
+    with budgeted(tmp_path, shown, {"every": "2s", "from": "first_use"}) as process:
+        until(lambda: actions(process) == ["continue"] * 3)
+        windows = "/v1/budgets/users/windows?group=user=ann"
+        until(lambda: ask(process, windows, token=READ)[1]["windows"])
+        found = ask(process, windows, token=READ)[1]["windows"]
+        assert len(found) == 1, json.dumps(found)
+        (closed,) = found
+        assert (closed["used"], closed["limits"]) == ({"tokens": 1100}, {"tokens": 1000})
+        ann = ("--group", "user=ann")
+        past = command(process, tmp_path, "budget", "history", "users", *ann).stdout
+        assert "110.0%  tokens 1,100 of 1,000" in past
+        show(shown, one=650, two=500, three=100)
+        until(lambda: len(ask(process, windows, token=READ)[1]["windows"]) == 2)
+        newest, _ = ask(process, windows, token=READ)[1]["windows"]
+        assert newest["used"] == {"tokens": 50}
+
+
+def test_a_stop_is_explained_with_the_top_up_that_was_in_force(
+    tmp_path: Path, shown: Exposition
+) -> None:
+    """And with what more it would have taken; other budgets' settings are not listed."""
+    with budgeted(tmp_path, shown) as process:
+        until(lambda: actions(process) == ["stop", "stop", "continue"])
+        assert ask(process, TOP_UPS, BODY, key="k-1")[0] == 201
+        show(shown, one=600, two=1000, three=100)
+        until(lambda: actions(process) == ["stop", "stop", "continue"])
+        explained = command(process, tmp_path, "explain", "one")
+        assert (explained.returncode, explained.stderr) == (0, "")
+        said = explained.stdout
+        assert f"{ANN}, enforce: tokens 106.6% (1,600 of 1,500, with 500 topped up)" in said
+        (top_up,) = (row for row in said.splitlines() if row.startswith("  top-up"))
+        assert "late release" in top_up
+        assert f"more tokens in {ANN} (1,600 of 1,500 used): a top-up" in said
+        assert 'budget users: {"groups_max"' in said
 
 
 def test_who_may_only_read_adds_nothing(tmp_path: Path, shown: Exposition) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -98,7 +99,8 @@ def _list(arguments: argparse.Namespace) -> int:
     elif items:
         from otel_budget.cli.render.budget import budget_table
 
-        print(_shown(arguments.sidecar, lambda: budget_table(items, time.time(), _LISTED)))
+        wide = _terminal_width()
+        print(_shown(arguments.sidecar, lambda: budget_table(items, time.time(), _LISTED, wide)))
     else:
         print("no budgets: the sidecar's file has none; add `budgets` to it")
     return EXIT_OK
@@ -137,7 +139,12 @@ def _described(budget: dict[str, Any], bound: Sequence[str]) -> Iterator[str]:
         yield f"  use         {unshared(budget)}"
         return
     yield ""
-    yield budget_table(groups, time.time(), _SHOWN)
+    yield budget_table(groups, time.time(), _SHOWN, _terminal_width())
+
+
+def _terminal_width() -> int | None:
+    """Return the columns of the terminal; None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _is_exhausted(budget: dict[str, Any]) -> bool:

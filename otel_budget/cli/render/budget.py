@@ -10,6 +10,7 @@ from otel_budget.core.budget import Mode, WindowKind
 from otel_budget.core.budget_text import shown_group
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.top_up import RESET
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.logs.text import printable, some
 from otel_budget.policy.format import amount, percent, time_left
 
@@ -29,10 +30,11 @@ _STATUS: Final = {"ok": "ok", "approaching": "near", "exceeded": "exhausted"}
 _NONE: Final = "-"
 
 
-def budget_table(items: Iterable[Item], now: float, most: int) -> str:
+def budget_table(items: Iterable[Item], now: float, most: int, width: int | None = None) -> str:
     """Return a line for each resource of each group: of each budget the nearest to its limit first.
 
-    now: Unix time. most: groups of a budget that are shown.
+    now: Unix time. most: groups of a budget that are shown. width: of the terminal; where the table
+    is wider, dates of resets are left out, then the bars. None: nothing is left out.
     """
     by_name: dict[str, list[Item]] = {}
     for item in items:
@@ -45,7 +47,29 @@ def budget_table(items: Iterable[Item], now: float, most: int) -> str:
         if len(groups) > most:
             rest = len(groups) - most
             notes.append(f"{name}: {rest:,} more: otel-budget budget show {name}")
-    return "\n".join((*aligned((_HEADER, *rows)), *map(printable, notes)))
+    return "\n".join((*_fitted([_HEADER, *rows], width), *map(printable, notes)))
+
+
+def _fitted(rows: Sequence[tuple[str, ...]], width: int | None) -> list[str]:
+    """Return rows as lines, with what a terminal has room for."""
+    lines = aligned(rows)
+    for shorten in (_without_dates, _without_bars):
+        if width is None or max(map(len, lines)) <= width:
+            break
+        rows = [shorten(row) for row in rows]
+        lines = aligned(rows)
+    return lines
+
+
+def _without_dates(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out when a window ends where it is said in how long."""
+    _, found, left = row[-1].rpartition(" (")
+    return (*row[:-1], left.removesuffix(")")) if found else row
+
+
+def _without_bars(row: tuple[str, ...]) -> tuple[str, ...]:
+    use = row[2].lstrip(_FULL + _EMPTY).strip()
+    return (*row[:2], use, *row[3:])
 
 
 def nearest(item: Item) -> float:
@@ -68,6 +92,8 @@ def budget_head(budget: Item) -> list[str]:
     if budget["weights"]:
         weights = ", ".join(f"{kind} {weight:g}" for kind, weight in budget["weights"].items())
         lines.append(f"  weights     {weights}; other tokens 1")
+    if budget["carry_over"] or budget["carry_overrun"]:
+        lines.append(f"  carries     {_carries(budget)}")
     if budget["counted_from"] is not None:
         runs = _counted(budget["sessions"], "run")
         lines.append(f"  counted     since {local(budget['counted_from'])}; {runs} known")
@@ -81,17 +107,28 @@ def unshared(item: Item) -> str:
     return f"{_counted(item['sessions'], 'run')}, each by itself"
 
 
+def _carries(budget: Item) -> str:
+    """Say what a window leaves to the next one."""
+    parts = []
+    if budget["carry_over"]:
+        parts.append(f"what is left, up to {percent(budget['carry_over'])} of the limit")
+    if budget["carry_overrun"]:
+        parts.append("what was used past the limit")
+    return f"{', and '.join(parts)}, into the next window"
+
+
 def group_details(item: Item, bound: Sequence[str], now: float) -> list[str]:
     """Return how one group stands, line by line. bound: ids of the runs that it decided on."""
     group = shown_group(item["group"] or {})
     lines = [f"  group       {group}"] if group else []
     lines.append(f"  resets      {_resets(item, now)}")
+    states = {name: _status(one, item) for name, one in item["resources"].items()}
+    wide = max(11, *map(len, states.values())) if states else 11
     for name, one in item["resources"].items():
         use = f"{name} {_bar(one)} {_use(name, one)}{_made(name, one)}"
-        lines.append(f"  {_status(one, item):<11} {use}")
-        left = item["exhaustion_seconds"].get(name)
-        if left:
-            lines.append(f"  {'':<11} full in about {time_left(left)} at this pace")
+        lines.append(f"  {states[name]:<{wide}} {use}")
+        if left := _full_in(name, item):
+            lines.append(f"  {'':<{wide}} full in about {left} at this pace")
     lines += [f"  top-up      {top_up_words(one)}" for one in item["top_ups"]]
     if bound:
         lines.append(f"  binds       {_counted(len(bound), 'run')}: {some(list(bound), ', ')}")
@@ -132,10 +169,17 @@ def _rows(item: Item, now: float) -> Iterator[tuple[str, ...]]:
         return
     group, resets = shown_group(item["group"]) or _NONE, _resets(item, now)
     for resource, one in item["resources"].items():
-        left = item["exhaustion_seconds"].get(resource)
-        full = time_left(left) if left else ""
         use = f"{resource} {_use(resource, one)}"
+        full = _full_in(resource, item)
         yield (name, group, _bar(one), use, _status(one, item), full, resets)
+
+
+def _full_in(resource: str, item: Item) -> str:
+    """Say when a limit is reached at the present pace; empty if it is, or will not be."""
+    left = item["exhaustion_seconds"].get(resource)
+    if left is None or item["resources"][resource]["status"] == LimitStatus.EXCEEDED:
+        return ""
+    return time_left(left)
 
 
 def _history_rows(window: Item, resources: Iterable[str] | None) -> Iterator[tuple[str, ...]]:
@@ -169,7 +213,7 @@ def _mode(budget: Item) -> str:
 
 def _resets(item: Item, now: float) -> str:
     if item["resets_at"] is None:
-        return "never"
+        return "bit by bit" if "rolling" in item["window"]["rule"] else "never"
     left = datetime.fromisoformat(item["resets_at"]).timestamp() - now
     return local(item["resets_at"]) + (f" (in {time_left(left)})" if left > 0 else "")
 
@@ -191,12 +235,16 @@ def _use(name: str, one: Item) -> str:
 
 def _made(name: str, one: Item) -> str:
     """Say what a limit is made of, if not of what is configured alone."""
-    parts = [f"{amount(name, number_of(name, one['base']))} configured"]
-    for key, words in (("top_up", "topped up"), ("carried", "carried over")):
-        more = number_of(name, one[key])
-        if more:
-            parts.append(f"{amount(name, more)} {words}")
-    return f": {' + '.join(parts)}" if len(parts) > 1 else ""
+    text = f": {amount(name, number_of(name, one['base']))} configured"
+    plain = len(text)
+    top_up, carried = number_of(name, one["top_up"]), number_of(name, one["carried"])
+    if top_up:
+        text += f" + {amount(name, top_up)} topped up"
+    if carried > 0:
+        text += f" + {amount(name, carried)} carried over"
+    elif carried < 0:
+        text += f" - {amount(name, -carried)} used past the limit before"
+    return text if len(text) > plain else ""
 
 
 def _noun(name: str, number: Number) -> str:

@@ -12,7 +12,7 @@ from otel_budget.logs.text import printable
 from otel_budget.policy.format import amount, describe, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from otel_budget.cli.explanation import Explanation
     from otel_budget.core.verdict import BudgetState, Verdict
@@ -98,21 +98,36 @@ def _policy(found: Explanation) -> Iterator[tuple[str, str]]:
         yield "policy", f"{revision}, which the log does not have any more"
         return
     yield "policy", f"{revision}, taken at {entry.get('at')}"
-    for key, section in _sections(entry["body"].get("policy")):
+    concerned = {budget.name for budget in found.verdict.budgets}
+    for key, section in _sections(entry["body"].get("policy"), concerned):
         yield "policy", f"{key}: {section}"
 
 
-def _sections(text: object) -> Iterator[tuple[str, str]]:
-    """Yield what is set in each section of a policy; what is not is left out."""
+def _sections(text: object, budgets: Container[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is set in each section of a policy; what is not is left out.
+
+    budgets: names of those that concern the run, each of which is a section; others do not matter.
+    """
     try:
         policy = json.loads(str(text))
         items: Mapping[str, Any] = policy if isinstance(policy, dict) else {}
     except ValueError:
         items = {}
     for key, section in items.items():
-        is_open = isinstance(section, dict)
-        said = {n: v for n, v in section.items() if v is not None} if is_open else section
-        yield key, json.dumps(said)
+        if key == "budgets" and isinstance(section, dict):
+            for name, one in section.items():
+                if name in budgets:
+                    yield f"budget {name}", json.dumps(_set(one))
+            continue
+        yield key, json.dumps(_set(section))
+
+
+def _set(section: object) -> object:
+    """Return a section of a policy without what is not set, at any depth."""
+    if not isinstance(section, dict):
+        return section
+    kept = {name: _set(value) for name, value in section.items() if value is not None}
+    return {name: value for name, value in kept.items() if value not in ({}, [], False, "")}
 
 
 def _around(found: Explanation) -> Iterator[tuple[str, str]]:

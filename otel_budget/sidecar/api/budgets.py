@@ -309,7 +309,7 @@ def _named(budget: Budget, request: Request, text: str) -> list[Group]:
             named.append(tuple("" if value == NONE else value for value in group))
     if not named and refused is not None:
         raise refused
-    return named
+    return list(dict.fromkeys(named))  # most are spelled alike both times
 
 
 def _limit(request: Request) -> int:

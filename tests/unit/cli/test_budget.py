@@ -13,6 +13,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.cli.commands.budget import tried
 from otel_budget.cli.main import main
+from otel_budget.cli.render.budget import budget_table, group_details
 from otel_budget.core import verdict_json
 from otel_budget.core.budget import Mode, TopUp, Window, WindowKind
 from otel_budget.core.quantities import Number
@@ -316,3 +317,40 @@ def test_a_run_is_shown_with_the_budget_that_decided(capsys: pytest.CaptureFixtu
     with answering(200, page) as url:
         assert main(["session", "list", "--sidecar", url]) == 0
     assert "budget research: tokens at 110.0% (1,100 of 1,000)" in capsys.readouterr().out
+
+
+def test_a_terminal_gets_what_fits_dates_go_first_then_bars() -> None:
+    """A pipe gets all of it."""
+    items = [
+        {
+            "name": "users", "mode": "enforce", "group": {"user": "ann"},
+            "window": {"rule": {"rolling": "1h"}} if resets is None else {"rule": {"every": "day"}},
+            "resets_at": resets, "exhaustion_seconds": {"tokens": 0.0},
+            "resources": {"tokens": {"used": 9, "limit": 9, "ratio": 1.0, "status": "exceeded"}},
+        }
+        for resets in ("1970-01-01T01:00:00+00:00", None)
+    ]  # fmt: skip
+    whole = budget_table(items, 0.0, 9).splitlines()
+    assert whole[1].endswith("exhausted           Thu 1970-01-01 01:00 +00:00 (in 60 min)")
+    assert whole[2].endswith("exhausted           bit by bit")
+    without_dates = budget_table(items, 0.0, 9, 100).splitlines()
+    assert without_dates[1].endswith("exhausted           in 60 min")
+    assert "\u2588" in without_dates[1]
+    narrow = budget_table(items, 0.0, 9, 60).splitlines()
+    assert narrow[1].startswith("users   user=ann  100.0%  tokens 9 of 9")
+
+
+def test_an_overrun_is_taken_off_in_words() -> None:
+    """Not added as a negative number."""
+    tokens = {
+        "used": 1, "limit": 0, "base": 5, "top_up": 2, "carried": -9, "ratio": 1.0,
+        "status": "exceeded",
+    }  # fmt: skip
+    item: dict[str, Any] = {
+        "mode": "shadow", "group": {}, "window": {"rule": "total"}, "resets_at": None,
+        "exhaustion_seconds": {"tokens": 0.0}, "resources": {"tokens": tokens}, "top_ups": [],
+    }  # fmt: skip
+    resets, line = group_details(item, (), 0.0)
+    assert resets == "  resets      never"
+    assert line.startswith("  exhausted, shadow tokens ")
+    assert line.endswith("1 of 0: 5 configured + 2 topped up - 9 used past the limit before")

@@ -303,6 +303,7 @@ def test_windows_without_use_carry_on_what_they_have() -> None:
     for day, left in ((1, -3500), (2, -2500), (4, -500), (5, 500), (9, 500)):
         counted.tick(MIDNIGHT + day * DAYS)
         assert counted.said().carried == {semconv.TOKENS: left}
+    assert {c.limits[semconv.TOKENS] for c in counted.history()} == {1000, 0, 500, 1500}
     other = Counted(budget(window=DAY, carry_over=0.5, carry_overrun=True), now=MIDNIGHT)
     other.use("one", 4500, MIDNIGHT + 1)
     other.tick(MIDNIGHT + 4 * DAYS)

@@ -48,6 +48,14 @@ def test_rows_agree_in_the_labels_that_all_queries_share() -> None:
     assert rows == [["x", "running", 1.0, 2.0], ["y", "stopped", 1.0, 1.0]]
 
 
+def test_a_label_that_some_rows_lack_tells_rows_apart_all_the_same() -> None:
+    """Prometheus leaves out an empty one: of a budget without groups, the group."""
+    values = [({"run": "x"}, 1.0), ({"run": "x", "state": "running"}, 2.0)]
+    names, rows = merged_rows(_table("A", "B"), [values, values])
+    assert names == ["run", "state", "a", "b"]
+    assert rows == [["x", "running", 2.0, 2.0], ["x", None, 1.0, 1.0]]
+
+
 def test_a_row_without_a_value_has_none_and_comes_last_in_either_order() -> None:
     results = [[({"run": name}, 1.0) for name in "zxy"], [({"run": n}, a) for n, a in AGES.items()]]
     for desc, expected in ((True, "xyz"), (False, "yxz")):
