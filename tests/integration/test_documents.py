@@ -63,9 +63,10 @@ def test_the_readmes_ten_lines_run_unchanged(tmp_path: Path) -> None:
 
 
 def test_the_readmes_configuration_is_accepted() -> None:
-    """The YAML block is a whole configuration."""
-    (block,) = blocks("yaml")
-    config = SidecarConfig.model_validate(yaml.safe_load(block))
+    """The first YAML block is a whole configuration, to which the other adds budgets."""
+    block, budgets = map(yaml.safe_load, blocks("yaml"))
+    config = SidecarConfig.model_validate({**block, **budgets})
+    assert len(config.budgets) == 2
     assert config.source.prometheus is not None
     assert config.verdicts.hold == 300
 
