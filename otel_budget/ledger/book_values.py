@@ -134,6 +134,9 @@ class StoredBooks(NamedTuple):
     books: tuple[StoredBook, ...] = ()
     cells: tuple[StoredCells, ...] = ()
     lost: tuple[LostUse, ...] = ()
+    damaged_at: float | None = None
+    """When it was written last, if it comes out of a damaged file: what was over by then is in the
+    history, if it is anywhere."""
 
 
 class BookChanges(NamedTuple):

@@ -87,6 +87,7 @@ class Books:
         """What is not on disk of budgets that ended while this did not run."""
         self._lost: list[LostUse] = []
         self._clock_set = 0.0
+        self._damaged_at: float | None = None
         self._is_read = False
         """True if it is not known yet which of what was stored is in force."""
         self._ahead = 0.0
@@ -190,7 +191,8 @@ class Books:
         for name, budget in wanted.items():
             book = self._books.get(name)
             if book is None:
-                self._books[name] = self._resumed(budget, now) or self._new(budget, now)
+                book = self._books[name] = self._resumed(budget, now) or self._new(budget, now)
+                self._take_lost(book)
             else:
                 book.budget = budget
         self._end_unwanted(now)
@@ -373,12 +375,16 @@ class Books:
             return None
         book = self._new(budget, ended.header.counted_from)
         book.advance(now)
-        book.restore(ended.cells, ended.header.ahead - self._ahead + self._clock_set)
+        moved = ended.header.ahead - self._ahead + self._clock_set
+        book.restore(ended.cells, moved, self._damaged_at)
         book.advance(now)
-        for lost in [each for each in self._lost if each.budget == budget.name]:
+        return book
+
+    def _take_lost(self, book: BudgetBook) -> None:
+        """Have a book know of which groups part could not be read."""
+        for lost in [each for each in self._lost if each.budget == book.budget.name]:
             book.lost(lost)
             self._lost.remove(lost)
-        return book
 
     def _end_unwanted(self, now: float) -> None:
         """Note when books ended that were stored, and let those go that did so long ago."""
@@ -441,9 +447,11 @@ class Books:
                 lost = StoredBook(each.budget, each.key, per, each.counted_from)
                 headers[each.budget] = lost
         for name, header in headers.items():
-            own = tuple(each for each in cells.get(name, ()) if each.key == header.key)
+            of = header.key, header.counted_from
+            own = tuple(c for c in cells.get(name, ()) if (c.key, c.counted_from) == of)
             self._ended[name] = _Ended(header, own)
         self._lost += stored.lost
+        self._damaged_at = stored.damaged_at
         self._clock_set = clock_set
         self._is_read = bool(headers)
 
@@ -485,6 +493,7 @@ class Books:
         for book in self._books.values():
             book.all_unstored()
         self._headers = {name: ended.header for name, ended in self._ended.items()}
+        self._cells = [cells for ended in self._ended.values() for cells in ended.cells]
 
 
 def _unsure_of(run: RunTotals) -> tuple[int, int]:

@@ -501,16 +501,26 @@ class BudgetBook:
         cells = tuple([known[start].stored() for start in starts if start in known])
         return StoredCells(self.budget.name, group, chunk, cells, self._key, self.counted_from)
 
-    def restore(self, stored: Iterable[StoredCells], moved: float = 0.0) -> None:
+    def restore(
+        self,
+        stored: Iterable[StoredCells],
+        moved: float = 0.0,
+        damaged_at: float | None = None,
+    ) -> None:
         """Take in cells as they were stored.
 
         moved: seconds by which the present clock is ahead of theirs. Windows of the calendar stay
         where they are: which of their use was on which side of a boundary is not known.
+        damaged_at: when they were written last, if rows among them may be older copies: a bucket
+        that had left the window by then is in the history.
         """
+        lasts = self.budget.window.seconds
         for each in stored:
             group = each.group
             book = self.groups.setdefault(group, GroupBook())
             for one in each.cells:
+                if self._rolls and damaged_at is not None and one.end + lasts <= damaged_at:
+                    continue
                 cell = self._moved(Cell.of(one), moved) if moved else Cell.of(one)
                 if moved:
                     self._unstored |= {(group, each.chunk), (group, self._chunk(cell))}

@@ -379,6 +379,24 @@ class Ledger:
         self.runs[run.session_id] = run
         self.families.note(run)
 
+    def lost_sight_of(self, session_id: str, start: float | None) -> bool:
+        """Tell whether a run gave way to the one of its id, and is not watched any more."""
+        run = self.runs.get(session_id)
+        if run is None or start is None or start not in run.superseded:
+            return False
+        return start not in self._rivals.get(session_id, {})
+
+    def watch_again(self, run: RunTotals, now: float) -> None:
+        """Watch a run from the storage beside the one that took its place, as it shows itself.
+
+        What it used before is in the books, should it go on.
+        """
+        self.books.begin_at_present(run)
+        watch_from(run, now)
+        rivals = self._rivals.setdefault(run.session_id, {})
+        if run.started_at is not None and len(rivals) < _RIVALS_MOST:
+            rivals[run.started_at] = CompetingRun(run)
+
     def settle_families(self, now: float) -> None:
         """Bring who is below whom, and what they used together, up to date with the runs."""
         self.families.settle(self.runs)

@@ -57,7 +57,13 @@ class ReturningRuns:
     def _adopt_one(self, session: RunObservation, now: float) -> None:
         session_id, start = session.session_id, session.attributes.started_at
         live = self._ledger.runs.get(session_id)
-        if live is not None and not self._ledger.takes_over(session):
+        takes_over = live is None or self._ledger.takes_over(session)
+        if not takes_over and not self._ledger.lost_sight_of(session_id, start):
+            return
+        if not takes_over:
+            known = self._disk.look_up(session_id, start, now)
+            if known is not None:
+                self._ledger.watch_again(known, now)
             return
         run = self._disk.take_archived(session_id, start, now)
         if run is None:

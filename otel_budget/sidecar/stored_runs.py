@@ -76,6 +76,15 @@ class StoredRuns:
         self.leaving = [run for run in self.leaving if run.session_id not in session_ids]
 
     def take_archived(self, session_id: str, start: float | None, now: float) -> RunTotals | None:
+        """Return a run that was let go, as ``look_up`` does; it is live from now on."""
+        run = self.look_up(session_id, start, now)
+        if run in self.leaving:
+            self.leaving.remove(run)
+        elif run is not None:
+            self._marks[session_id] = StoredMark.of(run, archived=True)
+        return run
+
+    def look_up(self, session_id: str, start: float | None, now: float) -> RunTotals | None:
         """Return a run that was let go, on the clock of the steps; None if it is not known.
 
         One that cannot be read comes back as one that used at least what is known, and is a
@@ -83,7 +92,6 @@ class StoredRuns:
         """
         for leaving in self.leaving:  # taken out by a step that could not be stored
             if (leaving.session_id, leaving.started_at) == (session_id, start):
-                self.leaving.remove(leaving)
                 return leaving
         try:
             run = self._storage.archived(session_id, start)
@@ -96,7 +104,6 @@ class StoredRuns:
             move(run, -self.ahead)
             if run.started_at is None:
                 run.known_from = now  # it was away, and may be another run
-            self._marks[session_id] = StoredMark.of(run, archived=True)
         return run
 
     def note_wall_clock(self, ahead: float) -> bool:

@@ -101,6 +101,11 @@ def lost_use(key: BudgetKey, verdicts: Iterable[Verdict]) -> LostUse:
     return found
 
 
+def keys_of(verdicts: Iterable[Verdict]) -> list[BudgetKey]:
+    """Return the budgets and groups that verdicts tell of."""
+    return [(state.name, _group_of(state)) for verdict in verdicts for state in verdict.budgets]
+
+
 def _group_of(state: BudgetState) -> Group:
     return None if state.origin.endswith("{other}") else tuple(state.group.values())
 

@@ -103,6 +103,20 @@ class BookTables:
         for window in changes.closings:
             self._add(window, commit)
 
+    def put(self, changes: BookChanges, commit: int) -> None:
+        """Write what was salvaged in the place of what is there; closed windows are whole."""
+        if changes and self._there:
+            self._rows.db.executemany(
+                "DELETE FROM budget_window "
+                "WHERE budget = ? AND group_key = ? AND start = ? AND counted_from = ?",
+                [
+                    (w.budget, book_rows.group_key(w.group), w.start, w.counted_from)
+                    for w in changes.closings
+                ],
+            )
+        self._number = None
+        self.write(changes, commit)
+
     def _add(self, window: ClosedWindow, commit: int) -> None:
         """Add to a closed window, which may be there."""
         place = (

@@ -17,6 +17,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.ledger.book_values import BookChanges, ClosedWindow, StoredBook, StoredCells
+from otel_budget.sidecar.storage import book_rows
 from otel_budget.sidecar.storage.records import (
     UNREADABLE_ROW,
     Key,
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
     from otel_budget.policy.suggester import PastRun
     from otel_budget.sidecar.storage.sqlite.writer import Writer
 
-#: How the rows of accounts, verdicts, orders, past runs, the audit log, grants and the state begin;
-#: all is printable.
-_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow|number|top_up)":')
+#: How the rows of accounts, verdicts, orders, past runs, the audit log, grants, books and the state
+#: begin; all is printable.
+_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow|number|top_up|book)":')
 _END: Final = re.compile(rb'"digest":"[0-9a-f]{16}"\}')
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e]*")
 _PAGE: Final = 4096
@@ -72,13 +74,19 @@ class Salvaged:
     """Entries of the audit log by number, each with its text."""
     top_ups: dict[str, TopUp] = field(default_factory=dict)
     """By their own keys."""
+    books: dict[tuple[object, ...], tuple[int, StoredBook | StoredCells | ClosedWindow]] = field(
+        default_factory=dict
+    )
+    """Rows of the books of shared budgets by place, each with the commit that wrote it."""
     state: State | None = None
 
     @property
     def commit(self) -> int:
         """The last commit of which there is something in it; 0 if there is none."""
         known = 0 if self.state is None else self.state.commit
-        return max((commit for commit, _, _ in self.runs.values()), default=known)
+        commits = [commit for commit, _, _ in self.runs.values()]
+        commits += [commit for commit, _ in self.books.values()]
+        return max(commits, default=known)
 
 
 def salvaged(path: str, lost_log: bytes = b"") -> Salvaged:
@@ -194,6 +202,13 @@ class _Search:
             given = top_up_of(text)
             found.top_ups[given.key] = given
         else:
+            self._take_account(text, before)
+
+    def _take_account(self, text: bytes, before: bytes) -> None:
+        """Take what was used: of budgets, or by a run."""
+        if text.startswith(b'{"book"'):
+            self._take_book(text)
+        else:
             self._take_run(text, before)
 
     def _take_run(self, text: bytes, before: bytes) -> None:
@@ -203,6 +218,22 @@ class _Search:
         commit = int(json.loads(text).get("commit", 0))
         if key not in found.runs or found.runs[key][0] < commit:
             found.runs[key] = commit, run, _archived_at(before, key)
+
+    def _take_book(self, text: bytes) -> None:
+        kind, commit = book_rows.kind_of(text)
+        row: StoredBook | StoredCells | ClosedWindow
+        if kind == book_rows.HEADER:
+            row = book_rows.header_of(text)
+            place: tuple[object, ...] = kind, row.name
+        elif kind == book_rows.CELLS:
+            row = book_rows.cells_of(text)
+            place = kind, row.budget, row.group, row.chunk, row.key, row.counted_from
+        else:
+            row = book_rows.window_of(text)
+            place = kind, row.budget, row.group, row.start, row.counted_from
+        known = self.found.books.get(place)
+        if known is None or known[0] < commit:
+            self.found.books[place] = commit, row
 
 
 def _text_at(view: memoryview, start: int, pages: _Pages) -> bytes:
@@ -299,9 +330,39 @@ def _others(found: Salvaged, known: Collection[str], now: float) -> list[RunTota
     return others
 
 
+def books_in(found: Salvaged) -> BookChanges:
+    """Return the books as they were: cells of an earlier life of a budget are none of its.
+
+    A window that is in the history is closed, also where only an older copy of its cell is left.
+    """
+    rows = [row for _, row in found.books.values()]
+    headers = {row.name: row for row in rows if isinstance(row, StoredBook)}
+    windows = [row for row in rows if isinstance(row, ClosedWindow)]
+    over = {(w.budget, w.group, w.counted_from, w.start) for w in windows}
+    cells = [
+        row._replace(
+            cells=tuple(
+                c._replace(
+                    closed=c.closed or (row.budget, row.group, row.counted_from, c.start) in over
+                )
+                for c in row.cells
+            )
+        )
+        for row in rows
+        if isinstance(row, StoredCells) and _is_of(row, headers.get(row.budget))
+    ]
+    return BookChanges(tuple(headers.values()), (), tuple(cells), tuple(windows))
+
+
+def _is_of(cells: StoredCells, header: StoredBook | None) -> bool:
+    """Tell whether cells are of a book, or may be as its row was lost."""
+    return header is None or (cells.key, cells.counted_from) == (header.key, header.counted_from)
+
+
 def newer_than(found: Salvaged, known: State) -> Salvaged:
     """Leave only what was written after a commit."""
     found.runs = {key: row for key, row in found.runs.items() if row[0] > known.commit}
+    found.books = {place: row for place, row in found.books.items() if row[0] > known.commit}
     found.verdicts = {
         key: v for key, v in found.verdicts.items() if (v.sequence or 0) > known.sequence
     }

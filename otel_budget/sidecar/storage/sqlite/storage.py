@@ -20,7 +20,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from otel_budget.ledger.book_values import StoredBooks
+from otel_budget.ledger.book_values import BookChanges, StoredBooks
 from otel_budget.logs.text import one_line, some
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
 from otel_budget.sidecar.storage.base import (
@@ -30,7 +30,7 @@ from otel_budget.sidecar.storage.base import (
     UnusableStorageError,
 )
 from otel_budget.sidecar.storage.records import Key, override_of, past_run_of, run_of, verdict_of
-from otel_budget.sidecar.storage.recovery import lost_use, raised, recovered
+from otel_budget.sidecar.storage.recovery import keys_of, lost_use, raised, recovered
 from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
 from otel_budget.sidecar.storage.sqlite.audit_table import AUDIT_KEEP, AUDIT_SIZE, AuditTable
 from otel_budget.sidecar.storage.sqlite.book_tables import BookTables
@@ -45,6 +45,7 @@ from otel_budget.sidecar.storage.sqlite.renewal import is_damage, renewed
 from otel_budget.sidecar.storage.sqlite.rows import Rows, placed
 from otel_budget.sidecar.storage.sqlite.salvage import (
     Salvaged,
+    books_in,
     newer_than,
     put_in,
     salvaged,
@@ -161,6 +162,25 @@ class SqliteStorage:
         read = self._books.load()
         lost = tuple(lost_use(key, verdicts) for key in dict.fromkeys(read.damaged))
         return StoredBooks(tuple(read.books), tuple(read.cells), lost)
+
+    def with_damaged_books(self, restored: Restored) -> Restored:
+        """Return what was restored with books that may lack their newest rows, and say so.
+
+        Each group has used at least what is left of it, or what a verdict said of it.
+        """
+        books, verdicts = restored.books, restored.verdicts
+        keys = {(cells.budget, cells.group): None for cells in books.cells}
+        keys |= dict.fromkeys(keys_of(verdicts))
+        lost = tuple(lost_use(key, verdicts) for key in keys)
+        names = sorted({budget for budget, _ in keys})
+        logger.error(
+            "storage %s: of shared budgets, what could be read of these was restored, and is shown "
+            "as 'at least' until their windows end: %s. Every other begins anew now, which its "
+            "counted_from says. Compare with a backup", self._file.path,
+            some(names, ", ") if names else "none",
+        )  # fmt: skip
+        at = self._state.age.wall
+        return dataclasses.replace(restored, books=books._replace(lost=lost, damaged_at=at))
 
     def note_anew(self, found: Salvaged) -> None:
         """Take note that this is a new file in the place of a damaged one."""
@@ -281,6 +301,9 @@ class SqliteStorage:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._audit.put(audit)
+            books = books_in(found)
+            books = books if live else BookChanges(closings=books.closings)
+            self._books.put(books, self._state.commit)
 
     def raise_to_verdicts(self, restored: Restored) -> None:
         """Raise runs to what was published of them, after damage that may have cost newer rows."""
@@ -431,7 +454,7 @@ def open_sqlite(
     store, _ = _opened(path, make)
     store.take_over(found, live=True)
     store.note_anew(found)
-    restored = store.load()
+    restored = store.with_damaged_books(store.load())
     store.raise_to_verdicts(restored)
     restored = dataclasses.replace(restored, clock_set=store.mind_clock(restored.runs))
     logger.error(
@@ -455,6 +478,7 @@ def _opened(path: str, make: Callable[[OpenFile], SqliteStorage]) -> tuple[Sqlit
                 storage.lost_log = b""  # nothing newer is in it: what is missing is to be said
             restored = store.load()
             if taken_back:
+                restored = store.with_damaged_books(restored)
                 store.raise_to_verdicts(restored)
         restored = dataclasses.replace(restored, clock_set=store.mind_clock(restored.runs))
     except BaseException:

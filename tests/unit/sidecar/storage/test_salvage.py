@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.budget import Budget, Window, WindowKind
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation, shared_labels
 from otel_budget.core.override import Override, OverrideKind
+from otel_budget.core.quantities import Number
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
 from otel_budget.policy.suggester import PastRun
 from otel_budget.policy.suggestion import EndedRun
 from otel_budget.sidecar.storage.base import Changes, Restored
+from otel_budget.sidecar.storage.book_rows import in_whole_tokens
 from otel_budget.sidecar.storage.sqlite.salvage import salvaged
 from otel_budget.sidecar.storage.sqlite.storage import SqliteStorage, open_sqlite
 from tests.support.sidecar_fixtures import START, SteadyClock, session, verdict
@@ -249,3 +254,105 @@ def test_how_runs_ended_is_read_from_a_damaged_file(tmp_path: Path) -> None:
         ("run-1", START): newer,
         ("run-2", None): PastRun("", "run-2", None, START, ended),
     }
+
+
+DAYS = 86_400.0
+BOOKS = {
+    "total": Budget("total", Window(WindowKind.TOTAL), {semconv.TOKENS: 10}, per=("user",)),
+    "day": Budget("day", Window(WindowKind.CALENDAR, every="day"), {semconv.TOKENS: 10}),
+    "rolling": Budget("rolling", Window(WindowKind.ROLLING, DAYS), {semconv.TOKENS: 10}),
+    "first": Budget("first", Window(WindowKind.FIRST_USE, DAYS / 2), {semconv.TOKENS: 10}),
+}
+
+
+class Owner:
+    """A sidecar's ledger and storage over four days of use, before and after damage."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.now, self.used = folder, 0.0, 0
+        self.open()
+
+    def open(self) -> None:
+        """Begin with what is stored."""
+        self.storage, self.restored = open_sqlite(str(self.folder / "db"), lambda: self.now)
+        self.ledger = Ledger()
+        for one in self.restored.runs:
+            self.ledger.adopt(one, self.now)
+        self.ledger.books.restore(self.restored.books, self.restored.clock_set)
+        self.ledger.use_budgets(tuple(BOOKS.values()), self.now)
+        self.ledger.books.advance(self.now)
+
+    def use(self, tokens: int, at: float) -> None:
+        """Let a run use more, and store it."""
+        self.now, self.used = at, self.used + tokens
+        attributes = RunAttributes(started_at=1.0, labels=shared_labels({"user": "ann"}))
+        counters: dict[tuple[str, str], Number] = {(semconv.TOKENS, ""): self.used}
+        sample = RunObservation("r", "t", at, counters, attributes)
+        self.ledger.books.advance(at)
+        self.ledger.apply(Observation("scrape", at, (sample,)))
+        runs, books = list(self.ledger.runs.values()), self.ledger.books.unstored()
+        self.storage.commit(Changes(1, runs, books=books))
+        self.ledger.books.stored()
+
+    def in_all(self) -> dict[str, int]:
+        """Return what the books hold of each budget, its history and what is on its way there."""
+        held = {}
+        for name, one in BOOKS.items():
+            group = ("ann",) if one.per else ()
+            windows = [
+                *self.storage.closed_windows(name, group, -1),
+                *map(in_whole_tokens, self.ledger.books.unstored().closings),
+            ]
+            cells = [c for _, c in self.ledger.books._books[name].groups[group].cells.items()]
+            held[name] = sum(
+                int(w.used.get(semconv.TOKENS, 0)) for w in windows if w.budget == name
+            )
+            held[name] += sum(
+                int(c.used.get(semconv.TOKENS, 0)) // 1000 for c in cells if not c.closed
+            )
+        return held
+
+
+@pytest.mark.parametrize("away", [0.0, 3 * DAYS])
+def test_books_of_a_damaged_file_are_read_row_by_row_and_say_at_least(
+    away: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is smaller, and nothing is twice: copies of rows that are over lie in the file."""
+    (tmp_path / "a").mkdir()
+    owner = Owner(tmp_path / "a")
+    for hour in range(0, 96, 5):
+        owner.use(7, 1000.0 + hour * 3600)
+    used = {name: owner.ledger.books.use_of(name, ("ann",) if one.per else ()).used
+            for name, one in BOOKS.items()}  # fmt: skip
+    held = owner.in_all()
+    assert held == dict.fromkeys(BOOKS, owner.used)
+    owner.storage.close()
+    file = tmp_path / "a" / "db"
+    content = file.read_bytes()
+    file.write_bytes(content[:16] + bytes(4080) + content[4096:])
+    owner.now += away
+    owner.open()
+    assert owner.in_all() == held
+    assert "is shown as 'at least'" in caplog.text
+    for name, one in BOOKS.items():
+        now = owner.ledger.books.use_of(name, ("ann",) if one.per else ())
+        assert semconv.TOKENS in now.at_least or name == "first"
+        if not away:
+            assert now.used == used[name]
+    owner.storage.close()
+
+
+def test_a_budget_of_which_nothing_is_left_begins_anew_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = Owner(tmp_path)
+    owner.use(7, 1000.0)
+    owner.storage.close()
+    file = tmp_path / "db"
+    content = file.read_bytes().replace(b'{"book"', b'{"bo_k"')
+    file.write_bytes(content[:16] + bytes(4080) + content[4096:])
+    owner.now = 2000.0
+    owner.open()
+    assert owner.ledger.books.use_of("day", ()).counted_from == 2000.0
+    assert "none. Every other begins anew now" in caplog.text
+    owner.storage.close()
