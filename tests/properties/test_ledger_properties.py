@@ -58,6 +58,7 @@ _DRAWN: dict[str, st.SearchStrategy[Any]] = {
     | st.dictionaries(st.sampled_from(["workflow", "team"]), st.sampled_from("ab")).map(
         shared_labels
     ),
+    "parent": st.none() | st.sampled_from(["p", RUN]),
 }
 attributes = st.builds(RunAttributes, **_DRAWN)
 
