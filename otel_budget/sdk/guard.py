@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import deque
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -29,6 +28,7 @@ from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
+from otel_budget.sdk.outbox import Outbox
 from otel_budget.sdk.run_record import OUTGROWN
 from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks, reached
 
@@ -54,7 +54,14 @@ _SEVERITY = {**SEVERITY, LimitStatus.INCONCLUSIVE: 1}
 
 
 class Guard:
-    """Own limits and the sidecar's verdict, for one run."""
+    """Own limits and the sidecar's verdict, for one run.
+
+    It has at most 30 attributes of its own, as many as CPython keeps in one table for all objects
+    of a class: with more, each question takes some 5 % longer.
+    """
+
+    family: Kinship | None = None
+    """The run's place among those of its process; most have none."""
 
     def __init__(
         self,
@@ -79,8 +86,7 @@ class Guard:
         self._own_watermarks, self._sidecar_watermarks = CROSSED, SidecarWatermarks(record, nudge)
         self.local = LocalEvaluation(record)
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
-        self._outbox: deque[Callable[[], None]] = deque()
-        self._delivering = threading.Lock()
+        self._outbox = Outbox()
         self._statuses: dict[str, LimitStatus] = {}
         self._announced: tuple[Action, str] = (Action.CONTINUE, Reason.WITHIN_LIMITS)
         self.listeners: set[Callable[[], None]] = set()
@@ -102,8 +108,6 @@ class Guard:
         """A limit on cost was said not to hold for calls without a model."""
         self._marks = CROSSED
         """The same, with what is counted below the run."""
-        self.family: Kinship | None = None
-        """The run's place among those of its process."""
         self.standing: Verdict | None = None
         """The verdict, if it is a stop; as of the last look."""
         self._uncertainty: UsageUncertainty | None = None
@@ -176,7 +180,7 @@ class Guard:
                 news = news or more
         if news:
             self.wake()
-        self._deliver()
+        self._outbox.deliver()
         return verdict
 
     def _look_once(self, progress: float | None) -> tuple[Verdict, bool]:
@@ -196,7 +200,7 @@ class Guard:
         if (verdict.action, verdict.reason) != self._announced:
             self._announced = (verdict.action, verdict.reason)
             news.append(partial(self._on_change, self.foreseen(verdict)))
-        self._outbox.extend(news)
+        self._outbox.add(news)
         return verdict, bool(news)
 
     def _crossed(self) -> bool:
@@ -227,15 +231,6 @@ class Guard:
         with self._lock:
             self._sidecar_watermarks.renew(verdict, self.local.used())
         self.reconsider(self.progress)
-
-    def _deliver(self) -> None:
-        """Say what is to be said, unless another thread is just doing so: it says this too."""
-        while self._outbox and self._delivering.acquire(blocking=False):
-            try:
-                while self._outbox:
-                    self._outbox.popleft()()
-            finally:
-                self._delivering.release()
 
     def watermark_crossed(self) -> None:
         """Take note that a count has crossed its watermark.

@@ -181,7 +181,7 @@ def test_locks_that_another_thread_held_at_the_fork_are_free_in_the_child(tmp_pa
     def hold() -> None:
         with (
             RUNS._lock, RUNS.process._lock, autostart._once, autosave._lock, saver._changed,
-            monitor._record.lock, monitor._guard._lock, monitor._guard._delivering,
+            monitor._record.lock, monitor._guard._lock, monitor._guard._outbox._delivering,
             LEFT_BEHIND._working,
         ):  # fmt: skip
             held.set()

@@ -278,3 +278,12 @@ def test_nobody_is_told_to_go_on_while_the_marks_are_being_set_after_a_limit(
     assert not monitor.should_continue()
     assert {mark for mark, _ in seen} >= {80, 100, seen[-1][0]}
     assert {until for _, until in seen} == {-math.inf}
+
+
+def test_a_guard_shares_the_table_of_its_attributes_with_all_others(make: Make) -> None:
+    """CPython does so up to 30 of them; past that each question and each record takes longer."""
+    monitor = make(max_tokens=100)
+    monitor.should_continue(0.1)
+    monitor.should_continue()
+    monitor.record_operation(90, api_call=True)
+    assert len(vars(monitor._guard)) <= 30
