@@ -126,6 +126,13 @@ class BooksMachine(RuleBasedStateMachine):
         """Begin with what is stored."""
         self.storage, restored = open_sqlite(str(Path(self.folder.name) / "db"), lambda: self.now)
         self.evaluator = Evaluator(self.storage, restored, self.now)
+        forget = self.ledger.forget
+
+        def noted(*arguments: Any, **others: Any) -> Any:
+            self.note_use()  # one that is brought back may be let go in the same step
+            return forget(*arguments, **others)
+
+        self.ledger.forget = noted
         self.keep()
 
     def keep(self) -> None:
@@ -159,6 +166,12 @@ class BooksMachine(RuleBasedStateMachine):
             assert self.failing
         finally:
             self.evaluator._storage = self.evaluator._disk._storage = self.storage
+        self.note_use()
+        if not self.failing:
+            self.keep()
+
+    def note_use(self) -> None:
+        """Write into the model what the ledger noticed since the last time."""
         for session_id, run in self.ledger.runs.items():
             known = self.before.setdefault(session_id, {})
             starts = (run.started_at, *run.also)
@@ -179,8 +192,6 @@ class BooksMachine(RuleBasedStateMachine):
                     group = (matching[0],) if each.per else ()
                     counted = thousandths(each.name, tokens, more)
                     self.booked[each.name, self.since[each.name], group] += counted
-        if not self.failing:
-            self.keep()
 
     def teams_of(self, run: Any) -> list[str]:
         """Return the team of a run and of each above it, each as it is or as it is inherited."""
@@ -284,6 +295,16 @@ class BooksMachine(RuleBasedStateMachine):
                 self.tick()
                 self.programs[session_id].use(tokens, 10)
                 self.tick(self.shown(session_id, self.programs[session_id]))
+
+    @rule(session_id=st.sampled_from(IDS), tokens=st.integers(1, 50))
+    def both_go_on(self, session_id: str, tokens: int) -> None:
+        """Let the run before the present one under an id go on beside it: they count together."""
+        if session_id in self.past:
+            for _ in range(3):
+                for program in (self.past[session_id], self.programs[session_id]):
+                    self.now += 5
+                    program.use(tokens, 10)
+                    self.tick(self.shown(session_id, program))
 
     @rule(seconds=st.sampled_from([1, 30, 61, 900, 3700, 8000, 86_400]))
     def wait(self, seconds: float) -> None:
