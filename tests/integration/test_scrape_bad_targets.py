@@ -240,10 +240,10 @@ def test_a_defect_at_one_target_costs_the_others_nothing_and_is_logged_once(
     """Whatever a page may hold that nobody thought of."""
     good.show(GOOD)
 
-    def assembled(samples: object, target: str, at: float) -> object:
+    def assembled(samples: object, target: str, at: float, **more: object) -> object:
         if target != good.url:
             raise ZeroDivisionError("nobody thought of this")
-        return assemble(samples, target, at)  # type: ignore[arg-type] # handed on as it is
+        return assemble(samples, target, at, **more)  # type: ignore[arg-type] # handed on as it is
 
     monkeypatch.setattr("otel_budget.sources.incremental.series_index.assemble", assembled)
     with serve() as bad:

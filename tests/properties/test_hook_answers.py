@@ -20,8 +20,14 @@ _PAUSES = st.sampled_from([0.0, 0.1, 5.0, 60.0])
 _SUBS = st.sampled_from(["", "", "", "sub-1"])
 #: Verdicts that let a run go on, or know nothing of it.
 _FINE = [None, verdict(10), verdict(910), verdict(950, reason="stale_data", at=NOW - 1e6)]
-_STOPS = [verdict(1000), verdict(1086), verdict(910, reason="approaching_limit")]
-_HARD = [verdict(reason=reason) for reason in ("operator_stop", "unpriced_calls", "moon")]
+_STOPS = [
+    verdict(1000), verdict(1086),
+    *(verdict(910, reason=reason) for reason in ("approaching_limit", "budget_low")),
+]  # fmt: skip
+_HARD = [
+    verdict(reason=reason)
+    for reason in ("operator_stop", "unpriced_calls", "parent_stopped", "moon")
+]
 _SILENT = [
     verdict(reason=reason, at=at, action=action)
     for reason in ("stale_data", "source_error", "partial_data")
