@@ -22,10 +22,11 @@ from tests.properties.histories import RUN, reading, restarted, restored
 from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
 
 T0 = 1000.0
-#: Facts that are no word on what the run may do.
+#: Facts that are no word on what the run may do; and whose it is, which its newest process says.
 _UNORDERED: dict[str, Any] = {
     "state": None, "duration": None, "carried_over": {}, "started_at": None, "incarnation_at": None,
     "unpriced_calls": None, "unknown_usage_calls": None, "estimated_calls": None, "active": None,
+    "labels": None, "parent": None,
 }  # fmt: skip
 states = st.none() | st.sampled_from(semconv.SESSION_STATES)
 counted = {name: NEAR[name] for name in COUNTED}
