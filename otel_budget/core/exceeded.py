@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_budget.errors import OtelBudgetError
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the public contract
     """Say that a run must stop; carries the verdict with all its numbers."""
+
+    finished: Any = None
+    """What was finished before, where it was raised: as the adapter's page says; None: it does not
+    know."""
 
     def __init__(self, verdict: Verdict) -> None:
         """Keep the verdict; its message is the error's."""

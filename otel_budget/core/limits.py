@@ -67,6 +67,9 @@ class ResourceLimits:
     """Calls of tools, failed ones included, as far as they are recorded."""
     tool_call_warning_threshold: float = DEFAULT_THRESHOLD
     """Share of it from which the calls of tools are approaching the limit."""
+    wrap_up_calls: int = 0
+    """Calls that are kept back for the end: once no more than these would fit after one further
+    call, the run is told to stop and wrap up."""
 
     if TYPE_CHECKING:
         # A caller may write more than the fields hold: 5 for an amount, 1e6 for a count.
@@ -88,6 +91,7 @@ class ResourceLimits:
             active_duration_warning_threshold: float = DEFAULT_THRESHOLD,
             max_tool_calls: float | None = None,
             tool_call_warning_threshold: float = DEFAULT_THRESHOLD,
+            wrap_up_calls: int = 0,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -101,6 +105,7 @@ class ResourceLimits:
         put(self, "checkpoint_interval", interval)
         for key in THRESHOLD_KEYS:
             put(self, key, validation.ratio(key, getattr(self, key)))
+        put(self, "wrap_up_calls", validation.count("wrap_up_calls", self.wrap_up_calls))
         validation.choice("on_unpriced", self.on_unpriced, (IGNORE, STOP))
         validation.choice("on_unknown_usage", self.on_unknown_usage, (IGNORE, ESTIMATE, STOP))
 
@@ -194,6 +199,6 @@ LIMIT_KEYS = tuple(field.name for field in dataclasses.fields(ResourceLimits))
 #: Of resources that came after the first four: unknown to versions before.
 _ADDED_KEYS = frozenset(
     key for row in tuple(RESOURCES.values())[4:] for key in (row.limit_key, row.threshold_key)
-)
+) | {"wrap_up_calls"}
 MAXIMA = tuple(row.limit_key for row in RESOURCES.values())
 THRESHOLD_KEYS = tuple(key for key in LIMIT_KEYS if key.endswith("_threshold"))

@@ -29,6 +29,8 @@ class Basis(StrEnum):
     OPERATOR = "operator"
     PARENT = "parent"
     """The verdict on a run that it is a descendant of."""
+    HELD = "held"
+    """Calls under way hold what is left; only the run itself says so."""
     NO_SIDECAR = "no_sidecar"
     """The run has no verdict from its sidecar; only the run itself says so."""
 
@@ -44,6 +46,7 @@ class Reason(StrEnum):
     APPROACHING_LIMIT = "approaching_limit"
     APPROACHING_LIMIT_PROGRESS_UNKNOWN = "approaching_limit_progress_unknown"
     BUDGET_LOW = "budget_low"
+    WRAP_UP = "wrap_up"
     LIMIT_EXCEEDED = "limit_exceeded"
     UNPRICED_CALLS = "unpriced_calls"
     UNKNOWN_USAGE = "unknown_usage"
@@ -53,6 +56,7 @@ class Reason(StrEnum):
     IMPLAUSIBLE_DATA = "implausible_data"
     INTERNAL_ERROR = "internal_error"
     SIDECAR_LOST = "sidecar_lost"
+    BUDGET_BUSY = "budget_busy"
     OPERATOR_STOP = "operator_stop"
     PARENT_STOPPED = "parent_stopped"
 
@@ -100,6 +104,11 @@ _TABLE = {
         "stop and keep partial results, what is left is for runs that can still finish",
         is_final=True,
     ),
+    Reason.WRAP_UP: _Row(
+        Basis.NUMBERS, _STOP, "what is left of a limit is for the run's last calls",
+        "stop and wrap up, what is left is for the last calls",
+        is_final=True,
+    ),
     Reason.LIMIT_EXCEEDED: _Row(
         Basis.NUMBERS, _STOP, "a limit is reached", "stop", is_final=True
     ),
@@ -123,6 +132,9 @@ _TABLE = {
     Reason.SIDECAR_LOST: _Row(
         Basis.NO_SIDECAR, _STOP,
         "the run has no verdict from its sidecar, and on_sidecar_loss is 'stop'",
+    ),
+    Reason.BUDGET_BUSY: _Row(
+        Basis.HELD, _STOP, "what is left of a limit is held by calls that are under way"
     ),
     Reason.OPERATOR_STOP: _Row(Basis.OPERATOR, _STOP, "an operator stopped the run"),
     Reason.PARENT_STOPPED: _Row(

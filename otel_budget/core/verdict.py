@@ -13,6 +13,7 @@ from otel_budget.core.budget import Mode, WindowSpan
 from otel_budget.core.forecast import Forecast, ends_first
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.wrap_up import WrapUp
 
 OPERATOR: Final = "operator"
 #: Before the session id of the run whose limit stops its descendants.
@@ -222,6 +223,9 @@ class Verdict:
     stopped_by: str | None = None
     """Of ``parent_stopped`` the session id of the nearest stopped run that it is a descendant of,
     which is stopped for a reason of its own."""
+    wrap_up: WrapUp | None = None
+    """What the run may still use to finish, of a graceful stop before a limit; None: nothing, or it
+    is not stopped."""
 
     @property
     def ends_first(self) -> str | None:

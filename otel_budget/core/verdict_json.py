@@ -11,7 +11,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from otel_budget.core import budget_json, forecast_json, validation
+from otel_budget.core import budget_json, forecast_json, validation, wrap_up
 from otel_budget.core.json_fields import Fields
 from otel_budget.core.quantities import as_json
 from otel_budget.core.reasons import Action, Reason
@@ -53,6 +53,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "unjudged": list(verdict.unjudged),
         "ends_first": verdict.ends_first,
         "would": None if verdict.would is None else _would(verdict.would),
+        "wrap_up": None if verdict.wrap_up is None else wrap_up.to_dict(verdict.wrap_up),
     }
 
 
@@ -112,6 +113,7 @@ def from_dict(data: object) -> Verdict:
         also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
         would=fields.maybe(fields.within, "would", _would_from),
         stopped_by=_stopped_by(fields),
+        wrap_up=fields.maybe(fields.within, "wrap_up", wrap_up.from_fields),
     )
 
 

@@ -10,7 +10,10 @@ from otel_budget.genai.costs import NO_COSTS, Costs
 from otel_budget.genai.span_reader import NO_USAGE, Usage
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from otel_budget.core.extras import Extras
+    from otel_budget.core.wrap_up import WrapUp
 
 
 NOTHING_FURTHER: Final[Mapping[str, int]] = MappingProxyType({})
@@ -37,12 +40,33 @@ class Call(NamedTuple):
     """Further resources that it used, by name: of a call of a tool that is all."""
 
 
+class GovernedRun(Protocol):
+    """A monitor, as an adapter needs it to end a run well."""
+
+    @property
+    def session_id(self) -> str:
+        """Names the run."""
+
+    def wrap_up(self) -> AbstractContextManager[WrapUp | None]:
+        """Return a context in which a run that is stopped in time may make its last calls.
+
+        It raises BudgetExceeded where nothing is left for them.
+        """
+
+    def briefing(self) -> object:
+        """Return what a model is to know of its budget; as text, a sentence or two."""
+
+
 class UsageSink(Protocol):
     """Where the calls of one run are counted. One object per run, compared by identity."""
 
     @property
     def session_id(self) -> str:
         """Names the run."""
+
+    @property
+    def run(self) -> GovernedRun | None:
+        """The run's monitor; None: there is none, or none any more."""
 
     def current_phase(self) -> object:
         """Return what ``add`` needs to know of the moment at which a call begins."""

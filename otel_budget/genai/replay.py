@@ -32,6 +32,7 @@ class CountingSink:
     """Adds up what it is given."""
 
     session_id = "replay"
+    run = None
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(KEYS, 0))

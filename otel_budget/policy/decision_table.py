@@ -16,19 +16,22 @@ FINISHING: Decision = (Action.CONTINUE, Reason.FINISHING)
 APPROACHING: Decision = (Action.STOP, Reason.APPROACHING_LIMIT)
 UNKNOWN: Decision = (Action.CONTINUE, Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN)
 LOW: Decision = (Action.STOP, Reason.BUDGET_LOW)
+WRAPPING_UP: Decision = (Action.STOP, Reason.WRAP_UP)
 EXCEEDED: Decision = (Action.STOP, Reason.LIMIT_EXCEEDED)
 
 #: What the numbers can say, the strictest last.
 _STRICTNESS = {
     decision: number
-    for number, decision in enumerate((WITHIN, FINISHING, UNKNOWN, APPROACHING, LOW, EXCEEDED))
+    for number, decision in enumerate(
+        (WITHIN, FINISHING, UNKNOWN, APPROACHING, LOW, WRAPPING_UP, EXCEEDED)
+    )
 }
 
 #: Every decision there can be on a run, but those that only the run itself takes.
 DECISIONS: tuple[Decision, ...] = tuple(
     (action, reason)
     for reason in Reason
-    if reason.basis is not Basis.NO_SIDECAR
+    if reason.basis not in (Basis.NO_SIDECAR, Basis.HELD)
     for action in reason.actions
 )
 #: Those that no lack of data can change.

@@ -37,6 +37,8 @@ _ROWS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.FINISHING: ("approaching", ">= completion_threshold"),
     Reason.APPROACHING_LIMIT: ("approaching", "< completion_threshold"),
     Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN: ("approaching", "unknown"),
+    Reason.WRAP_UP: ("what is left is for the last calls", _ANY),
+    Reason.BUDGET_BUSY: ("what is left is held by calls under way", _ANY),
     Reason.BUDGET_LOW: ("approaching, of a budget with when_low: finish_most", _ANY),
     Reason.LIMIT_EXCEEDED: ("exceeded", _ANY),
     Reason.UNPRICED_CALLS: (
@@ -85,6 +87,7 @@ def otherwise(verdict: Verdict) -> tuple[str, ...]:
         Reason.OPERATOR_STOP: ("a release: otel-budget session release", ),
         Reason.PARENT_STOPPED: ("a parent that goes on: explain that run",),
         Reason.SIDECAR_LOST: ("a verdict in force, from a sidecar that is reached",),
+        Reason.BUDGET_BUSY: ("calls under way that have ended: asked again then, it may go on",),
         Reason.UNPRICED_CALLS: ("a price for the calls, or on_unpriced: ignore",),
         Reason.UNKNOWN_USAGE: ("a use for the calls, or on_unknown_usage: ignore",),
     }.get(reason)  # fmt: skip
@@ -109,6 +112,8 @@ def _by_progress(verdict: Verdict, reason: Reason) -> Iterator[str]:
         yield f"a progress of {line} or more, or none that is known: it might go on"
     elif reason is Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN:
         yield f"a known progress below {line}: it would have to stop"
+    elif reason is Reason.WRAP_UP:
+        yield "smaller calls, or fewer kept back: wrap_up_calls"
     elif reason is Reason.BUDGET_LOW:
         yield "a progress and a forecast by which it finishes within what is left of the budget"
 

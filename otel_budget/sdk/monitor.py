@@ -15,8 +15,9 @@ from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
 from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
+from otel_budget.policy import briefing
 from otel_budget.runtime.environment import setting
-from otel_budget.sdk import family, wait
+from otel_budget.sdk import family, wait, wrapping_up
 from otel_budget.sdk import summary as report
 from otel_budget.sdk.checkpoints import resuming
 from otel_budget.sdk.checkpoints.store import folder_or_none
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import LimitCheckResult, Verdict
+    from otel_budget.core.wrap_up import WrapUp
     from otel_budget.genai.attribution import Activation
+    from otel_budget.policy.briefing import Briefing
     from otel_budget.sdk.operation import Operation
     from otel_budget.sdk.usage_sinks import RunSink
 
@@ -462,6 +465,21 @@ class ResourceMonitor:
                 "run %r: its own limits have changed, but the sidecar still says stop (%s): "
                 "%s", self.session_id, verdict.reason, verdict.message,
             )  # fmt: skip
+
+    def wrap_up(self) -> AbstractContextManager[WrapUp | None]:
+        """Return a context in which a run that is stopped in time may make its last calls.
+
+        What is allowed is ``verdict.wrap_up``. Of a run that may go on it changes nothing, and
+        gives None. It raises BudgetExceeded where a limit is reached: nothing is left.
+        """
+        return wrapping_up.wrap_up(self._guard)
+
+    def briefing(self) -> Briefing:
+        """Return what a model is to know of the run's budget: ``str`` of it is a sentence or two.
+
+        It changes with every call: put it last, so that a provider's cache of the prompt holds.
+        """
+        return briefing.of(self._guard.check_with_forecast())
 
     def child_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment for a process whose runs are this one's descendants.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
-    from otel_budget.genai.call import Call
+    from otel_budget.genai.call import Call, GovernedRun
     from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.lifecycle.run_controller import RunController
     from otel_budget.sdk.pricing.prices import Prices
@@ -37,7 +37,7 @@ _current_phase = phases.CURRENT.get
 class Recorder:
     """Counts what one run uses, for its monitor and for what reports calls to its sink."""
 
-    def __init__(self, run: RunController, prices: Prices, monitor: object) -> None:
+    def __init__(self, run: RunController, prices: Prices, monitor: GovernedRun) -> None:
         """Count into the run's record.
 
         prices: of calls that do not say what they cost. monitor: the one that has this recorder;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_budget.core.usage import ResourceUsage
-    from otel_budget.genai.call import Call
+    from otel_budget.genai.call import Call, GovernedRun
     from otel_budget.sdk.phases import Phase
 
 _UNLIMITED: Final = ResourceLimits.only()
@@ -43,7 +43,7 @@ class CountsCalls(Protocol):
 class RunSink:
     """The sink of one run. Keeps neither its recorder nor its monitor alive."""
 
-    def __init__(self, recorder: CountsCalls, monitor: object, session_id: str) -> None:
+    def __init__(self, recorder: CountsCalls, monitor: GovernedRun, session_id: str) -> None:
         """Count nothing yet. monitor: once it is gone, calls of the run are unattributed."""
         self._recorder, self._monitor = weakref.ref(recorder), weakref.ref(monitor)
         self.session_id = session_id
@@ -51,6 +51,11 @@ class RunSink:
         """Calls that an adapter asked for before, and calls that only a span reported."""
         self.unasked_by = ""
         """Who reported the first of those."""
+
+    @property
+    def run(self) -> GovernedRun | None:
+        """The run's monitor; None: it is gone."""
+        return self._monitor()
 
     def _held(self) -> CountsCalls | None:
         return None if self._monitor() is None else self._recorder()
@@ -84,6 +89,8 @@ class ProcessSink:
     """Calls that were made outside of every run: visible, never lost."""
 
     session_id = semconv.UNATTRIBUTED
+    run: GovernedRun | None = None
+    """No run has these calls."""
 
     def __init__(self) -> None:
         self._lock = ProcessLock()

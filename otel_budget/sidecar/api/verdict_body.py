@@ -87,6 +87,18 @@ class WouldBody(Body):
     """One line for people."""
 
 
+class WrapUpBody(Body):
+    """What a run that is stopped in time may still use to finish: so many calls, and no more than
+    this in them. Null amounts: the size of its calls is not known. None of it goes past a limit.
+    """
+
+    calls: Annotated[int, Field(ge=1)]
+    tokens: Annotated[int, Field(ge=0)] | None
+    cost: Amount | None
+    """US dollars."""
+    seconds: Annotated[float, Field(ge=0)] | None
+
+
 class VerdictBody(Body):
     """Continue or stop, why, and the numbers behind it. Trust it for lease_seconds from receipt;
     after that, do what your own fail mode says. Accept keys, reasons and resources that you do not
@@ -154,6 +166,9 @@ class VerdictBody(Body):
     would: WouldBody | None
     """What would hold if budgets and ceilings that are in shadow were enforced; null when that is
     the same, and when nothing is in shadow."""
+    wrap_up: WrapUpBody | None
+    """What a run that is stopped before a limit may still use to finish with something in hand;
+    null when it is not stopped, and when nothing is left."""
 
 
 class ExpiredBody(Body):
@@ -211,4 +226,5 @@ VERDICT_EXAMPLE: Final[dict[str, Any]] = {
     "unjudged": [],
     "ends_first": semconv.TOKENS,
     "would": None,
+    "wrap_up": {"calls": 1, "tokens": 7240, "cost": None, "seconds": 21.5},
 }

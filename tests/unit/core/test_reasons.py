@@ -33,6 +33,7 @@ def test_what_is_final_stops_a_run() -> None:
     assert {action for action, _ in FINAL} == {Action.STOP}
     assert [str(reason) for _, reason in FINAL] == [
         "budget_low",
+        "wrap_up",
         "limit_exceeded",
         "unpriced_calls",
         "unknown_usage",
@@ -42,7 +43,7 @@ def test_what_is_final_stops_a_run() -> None:
 
 def test_all_decisions_but_those_of_the_run_alone_are_known_to_the_sidecar() -> None:
     missing = {reason for reason in Reason if reason not in {r for _, r in DECISIONS}}
-    assert missing == {Reason.SIDECAR_LOST}
+    assert missing == {Reason.SIDECAR_LOST, Reason.BUDGET_BUSY}
     assert [action for action, reason in DECISIONS if reason in NO_DATA] == [
         Action.CONTINUE,
         Action.STOP,
@@ -53,6 +54,7 @@ def test_a_stop_by_numbers_is_one_for_a_limit() -> None:
     assert LIMIT_STOPS == (
         Reason.APPROACHING_LIMIT,
         Reason.BUDGET_LOW,
+        Reason.WRAP_UP,
         Reason.LIMIT_EXCEEDED,
     )
     assert all(reason.basis is Basis.NUMBERS for reason in LIMIT_STOPS)

@@ -135,7 +135,7 @@ def test_every_key_is_required_or_optional() -> None:
     """valid_until is for people: nobody reads it; two others follow from the resources; would
     has tests of its own (test_shadow.py)."""
     derived = {"limit_from", "ends_first"}
-    assert {*OPTIONAL, *REQUIRED, *derived, "valid_until", "would"} == data().keys()
+    assert {*OPTIONAL, *REQUIRED, *derived, "valid_until", "would", "wrap_up"} == data().keys()
 
 
 @pytest.mark.parametrize("key", REQUIRED)

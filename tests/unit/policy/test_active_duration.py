@@ -139,7 +139,7 @@ def test_a_checkpoint_without_the_limit_is_one_an_earlier_version_reads(
     """Its keys are those of before; with it they are there, and come back."""
     names = {
         "max_active_seconds", "active_duration_warning_threshold",
-        "max_tool_calls", "tool_call_warning_threshold",
+        "max_tool_calls", "tool_call_warning_threshold", "wrap_up_calls",
     }  # fmt: skip
     path = make(session_id="old", project_root=tmp_path).checkpoint()
     assert path is not None
