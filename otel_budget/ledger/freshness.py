@@ -43,6 +43,8 @@ class StoredPace(NamedTuple):
     """The very one: it has gone on since."""
     calls: float
     """Calls that it had seen by then."""
+    tells_growth: bool
+    """Whether they were seen apart from each other by then."""
     at: float
     """When the newest sample was taken."""
     text: str

@@ -205,4 +205,5 @@ def test_a_reader_that_does_not_read_is_cut_off(process: SidecarProcess) -> None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(get("/v1/stream"))  # 500 verdicts three times a second
         until(lambda: counted(process, "reader") == 1)
-    assert process.verdict("run-0001") is not None
+    # On a busy machine a verdict on the 500 may be past its lease for a moment.
+    until(lambda: process.verdict("run-0001") is not None)

@@ -22,6 +22,8 @@ _EVERY: Final = 15.0
 #: Times its calls as written after which it is, too: of a young run that is sooner, and with what
 #: was written at its first calls all later ones would be a lump that tells no growth.
 _MORE: Final = 2.0
+#: And so it is once its growth can be told: read back without it, two lumps far apart in size would
+#: be two beginnings.
 #: Digits of a number that is not whole: moments to the hundredth of a second.
 _DIGITS: Final = ".12g"
 _ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -33,12 +35,13 @@ def pace_text(run: RunTotals) -> str:
     if stored is not None and stored.pace is pace:
         at = run.sampled_at or 0.0
         is_recent = at - stored.at < _EVERY and pace.calls < _MORE * stored.calls
+        is_recent = is_recent and stored.tells_growth == pace.tells_growth
         if is_recent or pace.calls == stored.calls:
             return stored.text
     if not pace.calls:
         return "null"
     text = _ENCODE(_shortened(pace.state()))
-    run.stored_pace = StoredPace(pace, pace.calls, run.sampled_at or 0.0, text)
+    run.stored_pace = StoredPace(pace, pace.calls, pace.tells_growth, run.sampled_at or 0.0, text)
     return text
 
 

@@ -36,10 +36,10 @@ def fresh() -> RunTotals:
     return RunTotals("run-1", START, START)
 
 
-def left(run: RunTotals, spacing: float = 5.0) -> Forecast:
+def left(run: RunTotals, spacing: float = 5.0, limit: int = 100_000) -> Forecast:
     """Return what is left of a limit on tokens."""
     now = START + spacing * float(run.totals()[semconv.API_CALLS])
-    return forecast_of(semconv.TOKENS, 100_000 - int(run.totals()[semconv.TOKENS]), run.pace, now)
+    return forecast_of(semconv.TOKENS, limit - int(run.totals()[semconv.TOKENS]), run.pace, now)
 
 
 def test_a_run_that_is_read_back_has_the_forecast_that_it_had() -> None:
@@ -71,6 +71,19 @@ def test_of_a_young_run_it_is_written_whenever_its_calls_have_doubled() -> None:
         text = codec.to_json(seen(run, calls, calls, spacing=0.1))
     read = seen(codec.from_json(text), 32, 32, spacing=0.1)
     was, now = left(seen(run, 32, 32, spacing=0.1), 0.1).calls_left, left(read, 0.1).calls_left
+    assert was is not None
+    assert now is not None
+    assert now.value == pytest.approx(was.value, rel=0.05)
+
+
+def test_it_is_written_as_soon_as_its_growth_can_be_told() -> None:
+    """A run that was first seen as one lump: read back with that alone, the next is another one."""
+    run = fresh()
+    for calls in (25, 40):
+        text = codec.to_json(seen(run, calls, calls, spacing=0.1))
+    read = seen(codec.from_json(text), 85, 85, spacing=0.1)
+    ahead, limit = seen(run, 85, 85, spacing=0.1), 1_500_000
+    was, now = left(ahead, 0.1, limit).calls_left, left(read, 0.1, limit).calls_left
     assert was is not None
     assert now is not None
     assert now.value == pytest.approx(was.value, rel=0.05)
