@@ -202,9 +202,11 @@ PROGRESS_TOOL_CALLS: Final = _gauge("otel_budget_progress_tool_calls",
     "Calls of tools this process had made when the run last reported its progress.")
 LIMIT: Final = _gauge("otel_budget_limit",
     "The run's own limit; absent when unlimited.", RESOURCE, UNIT)
+WRAP_UP_CALLS: Final = _gauge("otel_budget_wrap_up_calls",
+    "Calls that the run keeps back for its end; absent when it keeps none.")
 OPTIONAL_SERIES: Final = _gauge("otel_budget_optional_series",
-    "Series of otel_budget_limit and otel_budget_progress_ratio that the run has: where fewer are "
-    "seen, the others are missing, not lifted.")
+    "Series of otel_budget_limit, otel_budget_wrap_up_calls and otel_budget_progress_ratio that "
+    "the run has: where fewer are seen, the others are missing, not lifted.")
 WARNING_THRESHOLD: Final = _gauge("otel_budget_warning_threshold_ratio",
     "Share of the limit from which a resource counts as approaching it.", RESOURCE)
 COMPLETION_THRESHOLD: Final = _gauge("otel_budget_completion_threshold_ratio",

@@ -63,8 +63,8 @@ class RunAttributes(NamedTuple):
     estimated_calls: float | None = None
     """Calls whose tokens are estimated."""
     optional_series: float | None = None
-    """How many limits and estimates of progress the run has. With fewer of them seen, what is
-    absent is missing; with as many, it is not there any more."""
+    """How many limits, reserves and estimates of progress the run has. With fewer of them seen,
+    what is absent is missing; with as many, it is not there any more."""
     active: float | None = None
     """Seconds the run was active, without pauses and downtime, as the agent measured them."""
     progress_tokens: float | None = None
@@ -84,6 +84,13 @@ class RunAttributes(NamedTuple):
     empty. Equal ones are one object. None: it does not say."""
     parent: str | None = None
     """Session id of the run whose descendant it is, in its own words; None: of none."""
+    wrap_up_calls: float | None = None
+    """Calls that the run keeps back for its end."""
+
+    @property
+    def optional_shown(self) -> int:
+        """How many of the series are seen whose number ``optional_series`` says."""
+        return len(self.limits) + (self.progress is not None) + (self.wrap_up_calls is not None)
 
 
 class RunObservation(NamedTuple):

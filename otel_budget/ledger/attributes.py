@@ -35,7 +35,7 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     """
     if whole and _all_said(newer, older):
         return newer  # as it is with most runs at every sample
-    stated = whole and newer.optional_series == _optional(newer)
+    stated = whole and newer.optional_series == newer.optional_shown
     merged: dict[str, object] = {}
     for name, new, old in zip(RunAttributes._fields, newer, older, strict=True):
         if isinstance(new, Mapping):
@@ -46,6 +46,7 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     merged["limits"] = {key: limit for key, limit in limits.items() if limit != math.inf}
     if stated:
         merged["progress"] = newer.progress
+        merged["wrap_up_calls"] = newer.wrap_up_calls
     merged["labels"] = older.labels if newer.labels is None else newer.labels
     if newer.labels is not None:  # both are said together, and no parent is said by its absence
         merged["parent"] = newer.parent
@@ -58,12 +59,8 @@ def begun_with(stated: RunAttributes, before: RunAttributes) -> RunAttributes:
 
     None do, unless the new one says that it has more to say than is seen of it.
     """
-    lost = stated.optional_series is not None and stated.optional_series > _optional(stated)
+    lost = stated.optional_series is not None and stated.optional_series > stated.optional_shown
     return before._replace(progress=None) if lost else RunAttributes()
-
-
-def _optional(attributes: RunAttributes) -> int:
-    return len(attributes.limits) + (attributes.progress is not None)
 
 
 def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
@@ -79,6 +76,7 @@ def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
         and (newer.active is not None or older.active is None)
         and (newer.labels is not None or (older.labels is None and older.parent is None))
         and (newer.completion_threshold is not None or older.completion_threshold is None)
+        and (newer.wrap_up_calls is not None or older.wrap_up_calls is None)
     )
 
 
@@ -112,6 +110,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         idle_after=_one_of(max, one.idle_after, other.idle_after),
         labels=min(one.labels, other.labels, key=labels_order),
         parent=min(one.parent, other.parent, key=_parent_order),
+        wrap_up_calls=_one_of(max, one.wrap_up_calls, other.wrap_up_calls),
     )
 
 

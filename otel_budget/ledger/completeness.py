@@ -55,7 +55,7 @@ def _may_be_of(process: Process, reading: RunObservation) -> bool:
 
 
 def _says_all_limits(attributes: RunAttributes) -> bool:
-    return attributes.optional_series == len(attributes.limits) + (attributes.progress is not None)
+    return attributes.optional_series == attributes.optional_shown
 
 
 def _states_as_much(attributes: RunAttributes, known: RunAttributes) -> bool:
@@ -64,4 +64,6 @@ def _states_as_much(attributes: RunAttributes, known: RunAttributes) -> bool:
             return False
     if attributes.optional_series is not None:
         return _says_all_limits(attributes)
+    if known.wrap_up_calls is not None and attributes.wrap_up_calls is None:
+        return False
     return known.limits.keys() <= attributes.limits.keys()

@@ -510,4 +510,5 @@ class RunTotals(Freshness):
 _lasting: Final = itemgetter(*map(RunAttributes._fields.index, (
     "limits", "thresholds", "completion_threshold", "progress", "state", "progress_tokens",
     "progress_api_calls", "progress_cost", "progress_further", "labels", "parent",
+    "wrap_up_calls",
 )))  # fmt: skip

@@ -126,9 +126,10 @@ class TracedRun(JudgedRun):
             thresholds={name: RESOURCES[name].threshold_of(self.limits) for name in own},
             completion_threshold=self.limits.completion_threshold,
             state=semconv.RUNNING,
-            optional_series=float(len(own)),
+            optional_series=float(len(own) + bool(self.limits.wrap_up_calls)),
             labels=shared_labels(line.labels),
             parent=line.parent,
+            wrap_up_calls=float(self.limits.wrap_up_calls) or None,
         )
 
     @property
@@ -184,9 +185,9 @@ class TracedRun(JudgedRun):
         else:
             used = {name: float(total) for (name, _), total in self.counters.items()}
         further = {name: used[name] for name in FURTHER if used.get(name) is not None}
-        self.attributes = self.attributes._replace(
-            progress=progress,
-            optional_series=float(len(self.attributes.limits) + (progress is not None)),
+        known = self.attributes._replace(progress=progress)
+        self.attributes = known._replace(
+            optional_series=float(known.optional_shown),
             progress_tokens=used[semconv.TOKENS],
             progress_api_calls=used[semconv.API_CALLS],
             progress_cost=used[semconv.COST],

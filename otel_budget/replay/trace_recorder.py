@@ -127,6 +127,8 @@ class TraceRecorder:
             for name, limit in said.limits.items()
             if math.isfinite(limit)
         }
+        if said.wrap_up_calls:
+            given["wrap_up_calls"] = int(said.wrap_up_calls)
         if not given:
             return None
         given |= {RESOURCES[name].threshold_key: share for name, share in said.thresholds.items()}
@@ -201,7 +203,9 @@ class TraceRecorder:
 
 
 def _limits_of(said: RunAttributes) -> object:
-    return dict(said.limits), dict(said.thresholds), said.completion_threshold
+    return (
+        dict(said.limits), dict(said.thresholds), said.completion_threshold, said.wrap_up_calls
+    )  # fmt: skip
 
 
 def _between(

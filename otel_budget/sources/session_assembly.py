@@ -78,6 +78,7 @@ _RULES: Final = {
     semconv.UNPRICED_CALLS.name: _Rule("unpriced_calls", max),
     semconv.UNKNOWN_USAGE_CALLS.name: _Rule("unknown_usage_calls", max),
     semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
+    semconv.WRAP_UP_CALLS.name: _Rule("wrap_up_calls", max),
     semconv.OPTIONAL_SERIES.name: _Rule("optional_series", max),
     semconv.FOLLOWS_COMPLETED.name: _Rule("follows_completed", min, top=1),
     **{

@@ -60,6 +60,7 @@ _DRAWN: dict[str, st.SearchStrategy[Any]] = {
         shared_labels
     ),
     "parent": st.none() | st.sampled_from(["p", RUN]),
+    "wrap_up_calls": calls,
 }
 attributes = st.builds(RunAttributes, **_DRAWN)
 
@@ -289,11 +290,9 @@ def test_what_a_reading_leaves_unsaid_stays_as_it_was(
 def test_a_limit_is_lifted_by_a_whole_reading_that_shows_as_many_as_it_says(
     newer: RunAttributes, older: RunAttributes
 ) -> None:
-    """Limits and progress are, beside that, what they are without a word on their number."""
-    shown = len(newer.limits) + (newer.progress is not None)
+    """Beside that, they, progress and calls kept back are what they are without their number."""
+    shown = len(newer.limits) + (newer.progress is not None) + (newer.wrap_up_calls is not None)
     both = filled(newer, older, whole=True)
-    if newer.optional_series == shown:
-        assert (both.limits, both.progress) == (newer.limits, newer.progress)
-    else:
-        kept = filled(newer, older, whole=False)
-        assert (both.limits, both.progress) == (kept.limits, kept.progress)
+    told = newer if newer.optional_series == shown else filled(newer, older, whole=False)
+    assert (both.limits, both.progress) == (told.limits, told.progress)
+    assert both.wrap_up_calls == told.wrap_up_calls

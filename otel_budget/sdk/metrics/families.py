@@ -255,5 +255,9 @@ def _limits(families: _Families, all_records: Sequence[RunRecord]) -> None:
     saving = [record.limits.checkpoint_interval for record in records if record.saves]
     if saving:
         put(semconv.CHECKPOINT_INTERVAL, sid, min(saving))
+    kept_back = max(limits.wrap_up_calls for limits in every)
+    if kept_back:
+        optional += 1
+        put(semconv.WRAP_UP_CALLS, sid, float(kept_back))
     optional += _progress(families, sid, all_records)
     put(semconv.OPTIONAL_SERIES, sid, float(optional))

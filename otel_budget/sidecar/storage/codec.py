@@ -66,8 +66,8 @@ _NO_NUMBERS = (
     "labels",
     "parent",
 )
-#: The facts of a row: all but the labels, which have a key of the run's own. An earlier version
-#: refuses a longer row, and does not look at a key that it does not know.
+#: The facts of a row: all but the labels and what came after them, which have keys of the run's
+#: own. An earlier version refuses a longer row, and does not look at a key that it does not know.
 _FACTS = RunAttributes._fields.index("labels")
 #: Facts that every row has: those after them only where one of them is known.
 _USUAL_FACTS = RunAttributes._fields.index("progress_further")
@@ -96,6 +96,7 @@ def from_json(text: str) -> RunTotals:
 
 
 def _dump(run: RunTotals) -> dict[str, Any]:
+    kept_back = run.attributes.wrap_up_calls
     return {
         "format": FORMAT,
         "session_id": run.session_id,
@@ -121,6 +122,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "facts": _dump_attributes(run.attributes),
         **({} if run.attributes.labels is None else {"labels": run.attributes.labels}),
         **({} if run.attributes.parent is None else {"parent": run.attributes.parent}),
+        **({} if kept_back is None else {"wrap_up_calls": kept_back}),
         "orders": [dump_override(o) for o in (run.overrides.stop, run.overrides.limits) if o],
         "incarnations": [
             _dump_process(key, process, run.attributes) for key, process in run.processes.items()
@@ -155,8 +157,9 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.resets = int(load_real(data["resets"]))
     run.gaps = tuple(map(load_real, data["gaps"]))
     run.lag = Lag(load_real(data.get("lag", 0.0)))
-    whose = _Whose(load_labels(data.get("labels")), load_parent(data.get("parent")))
-    run.attributes = _load_attributes(data["facts"], whose)
+    kept_back = load_moment(data.get("wrap_up_calls"))
+    said = _Said(load_labels(data.get("labels")), load_parent(data.get("parent")), kept_back)
+    run.attributes = _load_attributes(data["facts"], said)
     run.overrides = reduce(
         Overrides.after, map(load_override, data.get("orders", ())), NO_OVERRIDES
     )
@@ -173,7 +176,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
             target_series = {
                 target: dict(zip(_SERIES, series, strict=True)) for target, *series in row["views"]
             }
-        run.processes[row["key"]] = _load_process(row, target_series, run.attributes, whose)
+        run.processes[row["key"]] = _load_process(row, target_series, run.attributes, said)
     for key, target, first_at in data.get("first_at", ()):
         run.processes[key].target_series[target].first_at = load_real(first_at)
     run.find_alive()
@@ -279,14 +282,14 @@ def _load_process(
     row: dict[str, Any],
     target_series: dict[str, dict[str, Any]],
     attributes: RunAttributes,
-    whose: _Whose,
+    said: _Said,
 ) -> Process:
-    """Return a process. attributes, whose: the run's; all its processes are taken to be of it."""
+    """Return a process. attributes, said: the run's; all its processes are taken to be of it."""
     process = Process(load_moment(row["started_at"]))
     process.run_started_at = load_moment(row.get(_RUN))
     process.carried_over = load_amounts(row["carried_over"])
     facts = row["facts"]
-    process.attributes = attributes if facts is None else _load_attributes(facts, whose)
+    process.attributes = attributes if facts is None else _load_attributes(facts, said)
     process.attributes_at = load_moment(row["facts_at"])
     process.began_at = load_moment(row["began_at"])
     process.timed, process.unsure = bool(row["timed"]), load_calls(row["unsure"])
@@ -348,17 +351,18 @@ def _dump_attributes(attributes: RunAttributes) -> tuple[object, ...]:
     return row
 
 
-class _Whose(NamedTuple):
-    """What a run says of whose it is: in keys of its own, beside its facts."""
+class _Said(NamedTuple):
+    """What a run says that is stored in keys of its own, beside its facts."""
 
     labels: Mapping[str, str] | None
     parent: str | None
+    wrap_up_calls: float | None
 
 
-def _load_attributes(data: Any, whose: _Whose) -> RunAttributes:
+def _load_attributes(data: Any, said: _Said) -> RunAttributes:
     attributes = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
-    if attributes.labels is not None or attributes.parent is not None:
-        raise TypeError("a row of facts has no labels, and no parent")
+    if any(value is not None for value in attributes[_FACTS:]):
+        raise TypeError("a row of facts has no labels, no parent, and nothing after them")
     for name, value in zip(RunAttributes._fields, attributes, strict=True):
         if name not in _NO_NUMBERS:
             load_moment(value)
@@ -371,8 +375,9 @@ def _load_attributes(data: Any, whose: _Whose) -> RunAttributes:
         progress_further=None
         if attributes.progress_further is None
         else {key: load_real(value) for key, value in attributes.progress_further.items()},
-        labels=whose.labels,
-        parent=whose.parent,
+        labels=said.labels,
+        parent=said.parent,
+        wrap_up_calls=said.wrap_up_calls,
     )
 
 

@@ -9,9 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core import validation
 from otel_budget.core.quantities import MONEY
 from otel_budget.errors import InvalidValueError
-from otel_budget.sources.otlp.wanted import LIMIT_ATTRIBUTES, THRESHOLD_ATTRIBUTES
+from otel_budget.sources.otlp.wanted import (
+    LIMIT_ATTRIBUTES,
+    THRESHOLD_ATTRIBUTES,
+    WRAP_UP_ATTRIBUTE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +34,12 @@ class OwnLimits(NamedTuple):
     unread: tuple[str, ...] = ()
     """Metrics, as in RunObservation.implausible, for what cannot be read: no limit of a resource
     would mean that it is unlimited."""
+    wrap_up_calls: float | None = None
+
+    @property
+    def shown(self) -> int:
+        """How many of ``optional_series`` there are."""
+        return len(self.limits) + (self.wrap_up_calls is not None)
 
 
 NONE = OwnLimits({}, {})
@@ -39,6 +50,7 @@ def own_limits(attributes: Mapping[str, Scalar]) -> OwnLimits:
     limits: dict[str, Number] = {}
     thresholds: dict[str, float] = {}
     unread: dict[str, None] = {}
+    kept_back: float | None = None
     for name, value in attributes.items():
         if name in LIMIT_ATTRIBUTES:
             limit = _limit(LIMIT_ATTRIBUTES[name], value)
@@ -52,9 +64,13 @@ def own_limits(attributes: Mapping[str, Scalar]) -> OwnLimits:
                 thresholds[THRESHOLD_ATTRIBUTES[name].name] = float(share)
             else:
                 unread[semconv.WARNING_THRESHOLD.name] = None
-    if not limits and not thresholds and not unread:
+        elif name == WRAP_UP_ATTRIBUTE:
+            kept_back = _calls(value)
+            if kept_back is None:
+                unread[semconv.WRAP_UP_CALLS.name] = None
+    if not limits and not thresholds and not unread and kept_back is None:
         return NONE
-    return OwnLimits(limits, thresholds, tuple(unread))
+    return OwnLimits(limits, thresholds, tuple(unread), kept_back)
 
 
 def _limit(row: Resource, value: Scalar) -> Number | None:
@@ -62,6 +78,13 @@ def _limit(row: Resource, value: Scalar) -> Number | None:
         if row.quantity is MONEY and isinstance(value, str):
             return row.quantity.limit_from_json(row.limit_key, value)
         return row.quantity.limit(row.limit_key, number(value))
+    except InvalidValueError:
+        return None
+
+
+def _calls(value: Scalar) -> float | None:
+    try:
+        return float(validation.count(WRAP_UP_ATTRIBUTE, number(value)))
     except InvalidValueError:
         return None
 

@@ -187,8 +187,8 @@ class PushedRun:
         attributes = RunAttributes(
             limits=self.own.limits, thresholds=self.own.thresholds,
             unpriced_calls=float(unpriced) or None, unknown_usage_calls=float(unknown) or None,
-            optional_series=len(self.own.limits), idle_after=idle_after,
-            labels=self.owner,
+            optional_series=self.own.shown, idle_after=idle_after,
+            labels=self.owner, wrap_up_calls=self.own.wrap_up_calls,
         )  # fmt: skip
         return RunObservation(
             self.session_id, target_of(self.peer, view), self.pushed_at[view], counters, attributes,

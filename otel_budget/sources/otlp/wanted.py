@@ -30,6 +30,8 @@ LIMIT_ATTRIBUTES: Final = {f"otel_budget.{row.limit_key}": row for row in RESOUR
 THRESHOLD_ATTRIBUTES: Final = {
     f"otel_budget.{row.threshold_key}": row for row in RESOURCES.values()
 }
+#: Attribute of a resource that says how many calls its run keeps back for its end.
+WRAP_UP_ATTRIBUTE: Final = "otel_budget.wrap_up_calls"
 #: Labels of our own series that always matter.
 _OWN_LABELS: Final = frozenset(
     {
@@ -76,7 +78,7 @@ class Wanted:
             *(rule.attributes_read for preset in presets for rule in preset.events)
         )
         self._of_resources = frozenset(
-            {SERVICE_NAME, INSTANCE_ID, *LIMIT_ATTRIBUTES, *THRESHOLD_ATTRIBUTES}
+            {SERVICE_NAME, INSTANCE_ID, WRAP_UP_ATTRIBUTE, *LIMIT_ATTRIBUTES, *THRESHOLD_ATTRIBUTES}
         )
 
     def metric(self, name: str, unit: str, kind: str, *, monotonic: bool) -> bool:

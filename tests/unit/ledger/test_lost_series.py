@@ -41,7 +41,8 @@ def rows(tokens: int, at: float, **more: str) -> Rows:
         (semconv.WARNING_THRESHOLD, 0.5, {"resource": "tokens"}),
         (semconv.COMPLETION_THRESHOLD, 0.95, {}),
         (semconv.PROGRESS, 0.9, {}),
-        (semconv.OPTIONAL_SERIES, 3, {}),
+        (semconv.WRAP_UP_CALLS, 2, {}),
+        (semconv.OPTIONAL_SERIES, 4, {}),
         (semconv.UNPRICED_CALLS, 0, {}),
         *((semconv.SESSION_STATE, float(state == "running"), {"state": state})
           for state in semconv.SESSION_STATES),

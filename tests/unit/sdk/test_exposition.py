@@ -52,7 +52,7 @@ def everything(make: Make, clock: FakeClock, root: Path) -> list[ResourceMonitor
     """Return runs in every state, that have a reason to show every metric there is."""
     busy = make(session_id="busy", project_root=root, max_tokens=5000, max_cost_usd=2.5,
                 workflow="review", scope={"team": "a", "project": "b", "user": "c", "agent": "d"},
-                token_warning_threshold=0.55)  # fmt: skip
+                token_warning_threshold=0.55, wrap_up_calls=2)  # fmt: skip
     busy.should_continue(0.25)
     with busy.phase('plan "first"\\'):
         busy.record_operation(
@@ -247,3 +247,27 @@ def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(
     monitor.update_limits(max_cost_usd=None)
     monitor.should_continue()
     assert limits() == everything - {"tokens", "cost"}
+
+
+def test_a_reader_can_tell_calls_kept_back_that_were_lifted_from_ones_that_were_lost(
+    make: Make, clock: FakeClock
+) -> None:
+    """They are one of the series whose number the run says; of none there is no series."""
+    monitor = make(max_tokens=5000, wrap_up_calls=2)
+    ledger, registry = Ledger(), registry_of(monitor)
+
+    def kept_back(lost: str = "") -> float | None:
+        clock.advance(1)
+        samples = PageReader(NEEDED, PageLimits(), 5.0).read(
+            generate_latest(registry), "text/plain"
+        )
+        at = float(next(numbers))
+        shown = assemble([s for s in samples if s.name != lost], "a", at).sessions
+        ledger.apply(Observation("scrape", at, shown))
+        return ledger.runs[monitor.session_id].attributes.wrap_up_calls
+
+    numbers = count(1_800_000_000)
+    assert kept_back() == 2
+    assert kept_back(lost=semconv.WRAP_UP_CALLS.name) == 2
+    monitor.update_limits(wrap_up_calls=0)
+    assert kept_back() is None

@@ -385,10 +385,10 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
 def test_another_fact_is_another_format() -> None:
     """A version that knows fewer facts would put every row aside, and let all runs begin at 0.
 
-    The last two are only in rows of runs that have one: all others are read by it as before. Labels
-    and the parent stand beside the row.
+    The last two are only in rows of runs that have one: others are read by it as before. Labels,
+    the parent and the calls kept back stand beside the row.
     """
-    assert (len(RunAttributes._fields), FORMAT) == (22, 4), "raise both, and add a migration"
+    assert (len(RunAttributes._fields), FORMAT) == (23, 4), "raise both, and add a migration"
     kept = account()
     kept.attributes = RunAttributes(progress=0.5)
     assert len(json.loads(to_json(kept))["facts"]) == 18
@@ -396,6 +396,8 @@ def test_another_fact_is_another_format() -> None:
     assert from_json(to_json(kept)).attributes == kept.attributes
     assert len(json.loads(to_json(kept))["facts"]) == 19
     kept.attributes = RunAttributes(progress=0.5, idle_after=1800.0)
+    assert from_json(to_json(kept)).attributes == kept.attributes
+    kept.attributes = RunAttributes(progress=0.5, wrap_up_calls=2.0)
     assert from_json(to_json(kept)).attributes == kept.attributes
     kept.attributes = RunAttributes(progress=0.5, labels=shared_labels({"workflow": "nightly"}))
     assert from_json(to_json(kept)).attributes == kept.attributes

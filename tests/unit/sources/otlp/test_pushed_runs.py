@@ -370,13 +370,14 @@ def test_a_run_may_bring_its_own_limits_in_its_resource() -> None:
     """As text, as an environment variable has them; a newer process may have others."""
     pushed = pushed_runs()
     own = {"otel_budget__max_tokens": "60000", "otel_budget__max_cost_usd": "2.50",
-           "otel_budget__token_warning_threshold": "0.9"}  # fmt: skip
+           "otel_budget__token_warning_threshold": "0.9",
+           "otel_budget__wrap_up_calls": "2"}  # fmt: skip
     at = point(1, session__id="s", type="input")
     metrics(counter(TOKENS, at), **own).push(pushed, 1.0)
     (run,) = pushed.drain(1.0).sessions
     assert run.attributes.limits == {semconv.TOKENS: 60000, semconv.COST: Decimal("2.50")}
     assert run.attributes.thresholds == {semconv.TOKENS: 0.9}
-    assert run.attributes.optional_series == 2
+    assert (run.attributes.wrap_up_calls, run.attributes.optional_series) == (2, 3)
     logs(record("claude_code.tool_result", session__id="s"),
          otel_budget__max_tokens="90000").push(pushed, 2.0)  # fmt: skip
     for run in pushed.drain(2.0).sessions:  # both views say so
