@@ -68,7 +68,7 @@ def forecast_of(
     calls = _between(number, off, off)
     if calls is None or time is None:
         return Forecast(calls)
-    seconds = number * (time.newest + max(time.growth, 0.0) * (number + 1) / 2)
+    seconds = time_of_calls(number, time)
     seconds /= _above_median(number, time)
     variance += _variance_of_time(number, time)
     off = math.sqrt(variance) * (_DEAR_AND_SLOW if resource == semconv.COST else 1.0)
@@ -160,6 +160,23 @@ def use_of_calls(number: float, size: CallSize) -> float:
             used = until * (newest + growth / 2 + growth * until / 2)
             return used + (number - until) * (size.top + size.bottom) / 2
     return number * (newest + growth / 2 + growth * number / 2)
+
+
+def most_of_calls(number: float, size: CallSize) -> float:
+    """Return what so many calls from now will hardly use more than: the high end of the range."""
+    off = size.spread * math.sqrt(_variance_of_calls(number, size))
+    return use_of_calls(number, size) * (1 + off)
+
+
+def time_of_calls(number: float, time: CallTime) -> float:
+    """Return the seconds that so many calls from now will take, one after the other."""
+    return number * (time.newest + max(time.growth, 0.0) * (number + 1) / 2)
+
+
+def most_time_of_calls(number: float, time: CallTime) -> float:
+    """Return the seconds that they will hardly take more than: the high end of the range."""
+    off = _SLOWER * math.sqrt(_variance_of_time(number, time))
+    return time_of_calls(number, time) * (1 + off)
 
 
 def _bounded(number: float) -> float | None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
@@ -33,6 +34,7 @@ from otel_budget.policy.decision_table import (
     FINAL,
     UNKNOWN,
     WITHIN,
+    WRAPPING_UP,
     Decision,
     decide,
     decide_without_data,
@@ -43,6 +45,7 @@ from otel_budget.policy.format import minutes
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import Foretold
 from otel_budget.policy.overrides import STOPPED, ceilings, said
+from otel_budget.policy.reserve import LastCalls, Reserved, least_remaining
 from otel_budget.policy.status import (
     RunStatus,
     headroom,
@@ -54,7 +57,7 @@ from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdict_message import message_of, not_judged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from otel_budget.core.budget import Budget
     from otel_budget.core.observation import RunAttributes
@@ -65,6 +68,8 @@ if TYPE_CHECKING:
 
 #: Seconds. Below this a single late scrape would count as silence.
 MIN_STALE_AFTER = 3.0
+#: Of a run that keeps nothing back.
+NO_ROOM: Final[Mapping[str, Number]] = MappingProxyType({})
 #: To go on whatever is unknown.
 IGNORED = OnUnknown()
 #: Hex digits of a decision's id.
@@ -128,13 +133,26 @@ def verdict_from_usage(
     now: float,
     uncertainty: UsageUncertainty = NO_UNCERTAINTY,
     on_unknown: OnUnknown = IGNORED,
+    last_calls: LastCalls | None = None,
+    shared: Sequence[BudgetState] = (),
 ) -> Verdict:
-    """Return a run's own verdict from its exact counts. now: Unix time."""
-    weighed = run_status(used, bounds, uncertainty)
+    """Return a run's own verdict from its exact counts. now: Unix time.
+
+    last_calls: what is kept back for them; None: nothing, and what they may use is not said.
+    shared: budgets that they must fit in, too.
+    """
+    reserved = Reserved(bounds) if last_calls is None else last_calls.reserve(bounds)
+    weighed = run_status(used, reserved.bounds, uncertainty)
     decision = decide(weighed.status, progress, completion_threshold)
+    if reserved.is_reached(used):
+        decision = strictest(decision, WRAPPING_UP)
     decision = _with_uncertainty(decision, uncertainty, bounds, on_unknown)
     about = _About(session_id, started_at, progress, completion_threshold, uncertainty, now)
-    return _verdict(about, weighed, decision, bounds)
+    verdict = _verdict(about, weighed, decision, reserved.bounds, until=reserved.room(used))
+    if last_calls is None or verdict.should_continue:
+        return verdict
+    left = least_remaining(weighed.resources, shared)
+    return replace(verdict, wrap_up=last_calls.allowance(decision, left))
 
 
 def verdict_from_snapshot(
@@ -419,11 +437,12 @@ def _verdict(
     told: Mapping[str, ResourceState] | None = None,
     budgets: Pools = NO_POOLS,
     above: Above = NOTHING_ABOVE,
+    until: Mapping[str, Number] = NO_ROOM,
 ) -> Verdict:
     """Put a verdict together.
 
     message: in place of the one that follows from the numbers. told: the resources with what is
-    forecast of them.
+    forecast of them. until: per resource, how much more may be used until the last calls begin.
     """
     status, resources = weighed
     action, reason = decision
@@ -454,7 +473,7 @@ def _verdict(
         started_at=about.started_at,
         data_at=about.data_at,
         progress=about.progress,
-        headroom=_least_room(weighed, bounds, budgets, above),
+        headroom=least(_least_room(weighed, bounds, budgets, above), until),
         lease_seconds=about.lease,
         decision_id=_decision_id(about, weighed, decision, bounds, budgets),
         policy_revision=about.revision,

@@ -1,0 +1,211 @@
+"""What is kept back for a run's last calls, and what these may use.
+
+The rules, of a run that keeps N calls back (``wrap_up_calls``):
+
+- The reserve of a limit is what the next N + 1 calls use: an ordinary one, and the N last ones that
+  must still fit when it has been. Of API calls a call is 1, of times the time from one call to the
+  next; calls of tools have no reserve, for the last calls use none. Where the size of a call is not
+  known yet there is none.
+- A run with less left than the reserve is to stop and wrap up. What is just enough is enough.
+- Its warning line is there, if that is lower: the limit is near.
+- The allowance is what the last calls may use: those that were kept back, or one, as large as such
+  calls hardly ever are, and never past a limit. Where not even one call of the present size fits
+  there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import ROUND_UP, Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core.budget import Mode
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.resources import FURTHER, RESOURCES, TIMES
+from otel_budget.core.wrap_up import WrapUp
+from otel_budget.policy.bounds import EXACT, Bound, Bounds
+from otel_budget.policy.forecast import (
+    most_of_calls,
+    most_time_of_calls,
+    time_of_calls,
+    use_of_calls,
+)
+from otel_budget.policy.status import minus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_budget.core.quantities import Number
+    from otel_budget.core.verdict import BudgetState, ResourceState
+    from otel_budget.ledger.call_pace import CallPace
+    from otel_budget.policy.decision_table import Decision
+
+#: Stops before a limit, after which a run may still make its last calls.
+GRACEFUL: Final = frozenset(
+    {Reason.APPROACHING_LIMIT, Reason.WRAP_UP, Reason.BUDGET_LOW, Reason.OPERATOR_STOP}
+)
+#: Seconds that a last answer may take at least, where no limit is nearer: it is longer than a step.
+LAST_ANSWER: Final = 60.0
+#: Share by which sums of floats may be off: what just fits does.
+_ROUNDING: Final = 1e-9
+_LESS: Final = Decimal(repr(1 - _ROUNDING))
+#: Of what is allowed in money: nobody is billed less.
+_SMALLEST: Final = Decimal("0.000001")
+_NO_LINES: Final[Mapping[str, Number]] = MappingProxyType({})
+
+
+class Reserved(NamedTuple):
+    """Bounds with what is kept back from them."""
+
+    bounds: Bounds
+    """Their warning lines where the reserve begins, if that is lower."""
+    lines: Mapping[str, Number] = _NO_LINES
+    """Per resource with a reserve, the smallest use at which the run is to wrap up."""
+
+    def is_reached(self, used: Mapping[str, Number]) -> bool:
+        """Tell whether less is left than is kept back."""
+        return any(name in used and used[name] >= line for name, line in self.lines.items())
+
+    def room(self, used: Mapping[str, Number]) -> dict[str, Number]:
+        """Return, per resource with a reserve, how much more may be used until it is reached."""
+        return {
+            name: minus(line, used[name])
+            for name, line in self.lines.items()
+            if name in used and used[name] < line
+        }
+
+
+class LastCalls(NamedTuple):
+    """What a verdict needs to know of a run to keep its last calls back."""
+
+    calls: int
+    """How many are kept back; 0: none."""
+    pace: CallPace
+    """Of its calls so far."""
+
+    def reserve(self, bounds: Bounds) -> Reserved:
+        """Return bounds with what is kept back from them."""
+        return with_reserve(bounds, self.calls, self.pace)
+
+    def allowance(self, decision: Decision, remaining: Mapping[str, Number]) -> WrapUp | None:
+        """Return what a run may still use after a decision; None of all but a graceful stop.
+
+        remaining: per limited resource the least over all limits (``least_remaining``).
+        """
+        action, reason = decision
+        if action is not Action.STOP or reason not in GRACEFUL:
+            return None
+        return allowance(self.calls, self.pace, remaining)
+
+
+def reserve_of(resource: str, calls: int, pace: CallPace) -> float | None:
+    """Return what is kept back of a resource, in its units; None: nothing.
+
+    calls: how many are kept back.
+    """
+    if calls <= 0 or resource in FURTHER:
+        return None
+    return _use_of(resource, calls + 1, pace)
+
+
+def with_reserve(bounds: Bounds, calls: int, pace: CallPace) -> Reserved:
+    """Return bounds with what is kept back from them. calls: how many; with 0 nothing changes."""
+    if calls <= 0:
+        return Reserved(bounds)
+    moved, lines = dict(bounds), {}
+    for name, limited in bounds.items():
+        reserve = reserve_of(name, calls, pace)
+        if not reserve:
+            continue
+        line = lines[name] = _line(name, limited.limit, reserve)
+        if line < limited.warning_at:
+            moved[name] = Bound(limited.limit, line, limited.origin)
+    return Reserved(moved, lines)
+
+
+def allowance(calls: int, pace: CallPace, remaining: Mapping[str, Number]) -> WrapUp | None:
+    """Return what the last calls may use; None where not even one more fits.
+
+    calls: how many are kept back; where none are, it is one. remaining: per limited resource, the
+    least that is left of any limit.
+    """
+    number = max(1, calls)
+    for name, left in remaining.items():
+        if name in FURTHER:
+            continue
+        one = _use_of(name, 1, pace) or 0.0
+        if left <= 0 or one > float(left) * (1 + _ROUNDING):
+            return None
+        if name == semconv.API_CALLS:
+            number = min(number, int(left))
+    tokens, cost = remaining.get(semconv.TOKENS), remaining.get(semconv.COST)
+    most, dearest = (_most_of(name, number, pace) for name in (semconv.TOKENS, semconv.COST))
+    return WrapUp(
+        number,
+        None if most is None else math.ceil(most if tokens is None else min(most, tokens)),
+        None if dearest is None else _money(dearest, cost),
+        _seconds(number, pace, [float(remaining[name]) for name in TIMES if name in remaining]),
+    )
+
+
+def least_remaining(
+    resources: Mapping[str, ResourceState], budgets: Iterable[BudgetState] = ()
+) -> dict[str, Number]:
+    """Return per limited resource the least that remains of a run's limits and its budgets.
+
+    budgets: those in shadow do not count. A budget's tokens are taken as they are weighed.
+    """
+    least = {name: s.remaining for name, s in resources.items() if s.remaining is not None}
+    for budget in budgets:
+        if budget.mode is Mode.ENFORCE:
+            for name, one in budget.resources.items():
+                least[name] = min(one.remaining, least.get(name, one.remaining))
+    return least
+
+
+def _use_of(resource: str, number: int, pace: CallPace) -> float | None:
+    """Return what so many calls from now use of a resource; None: not known."""
+    if resource == semconv.API_CALLS:
+        return float(number)
+    if resource in TIMES:
+        time = pace.call_time()
+        return None if time is None else time_of_calls(number, time)
+    size = pace.size_of(resource)
+    return None if size is None else use_of_calls(number, size)
+
+
+def _line(resource: str, limit: Number, reserve: float) -> Number:
+    """Return the smallest use at which less is left of a limit than the reserve."""
+    quantity = RESOURCES[resource].quantity
+    if not math.isfinite(reserve):
+        return quantity.zero
+    if resource == semconv.API_CALLS:
+        return max(0, int(limit) + 1 - int(reserve))
+    exact = limit if isinstance(limit, Decimal) else Decimal(repr(limit))
+    kept = EXACT.multiply(Decimal(repr(reserve)), _LESS)
+    return quantity.at_least(max(EXACT.subtract(exact, kept), Decimal(0)))
+
+
+def _most_of(resource: str, number: int, pace: CallPace) -> float | None:
+    """Return what so many calls hardly use more than; None: not known, or they use none of it."""
+    size = pace.size_of(resource)
+    if size is None or not use_of_calls(number, size) > 0:
+        return None
+    most = most_of_calls(number, size)
+    return most if math.isfinite(most) else None
+
+
+def _seconds(number: int, pace: CallPace, left: list[float]) -> float | None:
+    time = pace.call_time()
+    if time is None:
+        return None
+    return min([max(most_time_of_calls(number, time), LAST_ANSWER), *left])
+
+
+def _money(wanted: float, left: Number | None) -> Decimal:
+    """Return an amount in millionths of a dollar, rounded up, and no more than is left."""
+    exact = Decimal(repr(wanted)).quantize(_SMALLEST, rounding=ROUND_UP, context=EXACT)
+    return exact if left is None else min(exact, Decimal(left))
