@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_budget.genai.costs import NO_COSTS, Costs
 from otel_budget.genai.span_reader import NO_USAGE, Usage
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.extras import Extras
     from otel_budget.core.wrap_up import WrapUp
+    from otel_budget.genai.expected import Expected
 
 
 NOTHING_FURTHER: Final[Mapping[str, int]] = MappingProxyType({})
@@ -57,6 +58,22 @@ class GovernedRun(Protocol):
         """Return what a model is to know of its budget; as text, a sentence or two."""
 
 
+class Hold(Protocol):
+    """What one call under way may use, taken off the room of its run until it is over."""
+
+    def add(self, call: Call, phase: object) -> None:
+        """Count a call that it was taken for, as ``UsageSink.add``; it holds so much less."""
+
+    def hand_out(self, *, out: bool) -> None:
+        """Take note that a stream is in the hands of the application, or is not any more.
+
+        The application's next call does not wait for it: it may never be read to its end.
+        """
+
+    def end(self) -> None:
+        """Give back what is left of it. Never raises; twice is fine."""
+
+
 class UsageSink(Protocol):
     """Where the calls of one run are counted. One object per run, compared by identity."""
 
@@ -76,6 +93,18 @@ class UsageSink(Protocol):
 
     def check(self) -> None:
         """Raise BudgetExceeded, with the verdict, if the run must stop."""
+
+    def hold(self, expected: Expected | None, said: Mapping[str, Any]) -> Hold | None:
+        """Take off the room of the run what the next call may use; do all that ``check`` does.
+
+        expected: used while the size of the run's calls is unknown. said: of the call, as in
+        ``report_of``. Waits for a while where calls under way hold the room, but in an event loop.
+        Returns None where nothing is held: no limit is on what calls use. Raises BudgetExceeded
+        where it does not fit.
+        """
+
+    async def hold_async(self, expected: Expected | None, said: Mapping[str, Any]) -> Hold | None:
+        """Do the same, and wait without blocking the event loop."""
 
 
 class CountedCall(NamedTuple):

@@ -53,6 +53,12 @@ class CountingSink:
     def check(self) -> None:
         """Limit nothing."""
 
+    def hold(self, _expected: object, _said: object) -> None:
+        """Hold nothing: nothing is limited."""
+
+    async def hold_async(self, _expected: object, _said: object) -> None:
+        """Do the same."""
+
 
 def replay(case: Mapping[str, Any] | str | PathLike[str]) -> dict[str, int]:
     """Return what the processor counts; see ``otel_budget.testing.replay_spans``."""

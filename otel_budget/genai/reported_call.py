@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.extras import extras_of
 from otel_budget.genai import attribute_names, attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
+from otel_budget.genai.expected import Expected, text_size
 from otel_budget.genai.span_reader import NOT_A_CALL, NOTHING_REPORTED, ToolReport, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextvars import Token
 
-    from otel_budget.genai.call import UsageSink
+    from otel_budget.genai.call import Hold, UsageSink
     from otel_budget.genai.span_reader import CallReport
     from otel_budget.genai.span_tree import Node
+
+__all__ = (
+    "Expected", "HasUsageSink", "ReportedCall", "ReportedTool", "report_of", "sink_of", "text_size",
+)  # fmt: skip
 
 _OTHER_PARTS: Final = {
     "operation": attribute_names.OPERATION,
@@ -65,22 +70,50 @@ class ReportedCall:
         monitor: HasUsageSink | None,
         *,
         sink: UsageSink | None = None,
+        expected: Expected | None = None,
         **said: Any,
     ) -> None:
         """Begin a call. Raises BudgetExceeded, and begins none, if the run must stop.
 
+        It takes what the call may use off the room of the run until it is over; where calls under
+        way hold the room it waits for a while, but not in an event loop: use ``begin`` there.
+
         monitor: of the run; by default the run is that of the context, or that of the sink handed
-        on from there. said: what is known of the call already, as in ``report_of``; for a call that
-        ends without an answer it is all there is.
+        on from there. expected: a guess by the request's text (``text_size``), used while the size
+        of the run's calls is unknown. said: what is known of the call already, as in ``report_of``;
+        for a call that ends without an answer it is all there is.
         """
         sink = sink if sink is not None and monitor is None else sink_of(monitor)
+        hold = None
         if sink is not None:
-            try:
-                sink.check()
-            except BudgetExceeded:
-                CALL_TRACKER.refuse()
-                raise
-        self._scope, self._said, self._sink = scope, said, sink
+            with _noting_refusals():
+                hold = sink.hold(expected, said)
+        self._begin(scope, sink, hold, said)
+
+    @classmethod
+    async def begin(
+        cls,
+        scope: str,
+        monitor: HasUsageSink | None,
+        *,
+        sink: UsageSink | None = None,
+        expected: Expected | None = None,
+        **said: Any,
+    ) -> Self:
+        """Begin a call, and wait for room without blocking the event loop. As the constructor."""
+        sink = sink if sink is not None and monitor is None else sink_of(monitor)
+        hold = None
+        if sink is not None:
+            with _noting_refusals():
+                hold = await sink.hold_async(expected, said)
+        call = cls.__new__(cls)
+        call._begin(scope, sink, hold, said)  # noqa: SLF001 - its own class
+        return call
+
+    def _begin(
+        self, scope: str, sink: UsageSink | None, hold: Hold | None, said: dict[str, Any]
+    ) -> None:
+        self._scope, self._said, self._sink, self._hold = scope, said, sink, hold
         self._node = CALL_TRACKER.open_call(scope, sink=sink)
         self._token: Token[Node | None] | None = None
 
@@ -174,6 +207,16 @@ class ReportedTool:
         """Count it. Never raises."""
         node, self._node = self._node, None
         CALL_TRACKER.close_call(node, NOT_A_CALL._replace(tool=self._tool))
+
+
+@contextmanager
+def _noting_refusals() -> Iterator[None]:
+    """Take note of a call that is refused."""
+    try:
+        yield
+    except BudgetExceeded:
+        CALL_TRACKER.refuse()
+        raise
 
 
 def sink_of(monitor: HasUsageSink | None) -> UsageSink | None:

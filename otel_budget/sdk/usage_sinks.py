@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_budget import semconv
 from otel_budget.core.limits import ResourceLimits
@@ -18,10 +18,13 @@ from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.usage_arguments import OperationUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.trace import Span
 
     from otel_budget.core.usage import ResourceUsage
-    from otel_budget.genai.call import Call, GovernedRun
+    from otel_budget.genai.call import Call, GovernedRun, Hold
+    from otel_budget.genai.expected import Expected
     from otel_budget.sdk.phases import Phase
 
 _UNLIMITED: Final = ResourceLimits.only()
@@ -84,6 +87,16 @@ class RunSink:
         if recorder is not None:
             recorder.check_before_call()
 
+    def hold(self, _expected: Expected | None, _said: Mapping[str, Any]) -> Hold | None:
+        """Take off the run's room what the next call may use. Raises BudgetExceeded."""
+        self.check()
+        return None
+
+    async def hold_async(self, _expected: Expected | None, _said: Mapping[str, Any]) -> Hold | None:
+        """Do the same, and wait without blocking the event loop."""
+        self.check()
+        return None
+
 
 class ProcessSink:
     """Calls that were made outside of every run: visible, never lost."""
@@ -124,6 +137,12 @@ class ProcessSink:
 
     def check(self) -> None:
         """Limit nothing: no run, no limits."""
+
+    def hold(self, _expected: object, _said: object) -> None:
+        """Hold nothing."""
+
+    async def hold_async(self, _expected: object, _said: object) -> None:
+        """Hold nothing."""
 
     def usage(self) -> ResourceUsage:
         """Return all that was used outside of every run."""
