@@ -25,15 +25,19 @@ if TYPE_CHECKING:
     )
     from otel_budget.genai.sampling import RecordingSampler
     from otel_budget.genai.usage_of import usage_of
+    from otel_budget.sdk.async_orchestrator import AsyncOrchestrator
     from otel_budget.sdk.instrument import instrument, unattributed_usage
     from otel_budget.sdk.metrics.endpoint import serve_metrics, use_registry
     from otel_budget.sdk.metrics.otlp_export import export_otlp
     from otel_budget.sdk.monitor import ResourceMonitor
-    from otel_budget.sdk.orchestrator import Orchestrator, PhaseFailedError, PhaseResult, RunResult
+    from otel_budget.sdk.orchestrator import Orchestrator
+    from otel_budget.sdk.outcome import Outcome
+    from otel_budget.sdk.phased_run import PhaseFailedError, PhaseResult, RunResult
     from otel_budget.sdk.pricing.prices import Prices
 
 __all__ = [
     "Action",
+    "AsyncOrchestrator",
     "BudgetExceeded",
     "CheckpointError",
     "Estimate",
@@ -43,6 +47,7 @@ __all__ = [
     "LimitStatus",
     "NoCheckpointError",
     "Orchestrator",
+    "Outcome",
     "PhaseFailedError",
     "PhaseResult",
     "Prices",
@@ -66,6 +71,7 @@ __all__ = [
 #: Which module has what is public.
 _HOMES = {
     "Action": "core.reasons",
+    "AsyncOrchestrator": "sdk.async_orchestrator",
     "BudgetExceeded": "core.exceeded",
     "CheckpointError": "errors",
     "Estimate": "core.forecast",
@@ -75,8 +81,9 @@ _HOMES = {
     "LimitStatus": "core.verdict",
     "NoCheckpointError": "errors",
     "Orchestrator": "sdk.orchestrator",
-    "PhaseFailedError": "sdk.orchestrator",
-    "PhaseResult": "sdk.orchestrator",
+    "Outcome": "sdk.outcome",
+    "PhaseFailedError": "sdk.phased_run",
+    "PhaseResult": "sdk.phased_run",
     "Prices": "sdk.pricing.prices",
     "Reason": "core.reasons",
     "RecordingSampler": "genai.sampling",
@@ -84,7 +91,7 @@ _HOMES = {
     "ResourceMonitor": "sdk.monitor",
     "ResourceUsage": "core.usage",
     "RunCompletedError": "errors",
-    "RunResult": "sdk.orchestrator",
+    "RunResult": "sdk.phased_run",
     "Verdict": "core.verdict",
     "export_otlp": "sdk.metrics.otlp_export",
     "instrument": "sdk.instrument",

@@ -26,6 +26,7 @@ from otel_budget.sdk.engagement import first_verdict_seconds
 from otel_budget.sdk.lifecycle import forked_run
 from otel_budget.sdk.lifecycle.run_controller import RunController
 from otel_budget.sdk.metrics.label_cap import ENV_SCOPE, run_labels
+from otel_budget.sdk.outcome import Outcome, run_until_stopped
 from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.run_context import RunContext
@@ -40,7 +41,7 @@ from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
     from os import PathLike
     from pathlib import Path
@@ -351,6 +352,17 @@ class ResourceMonitor:
         """Do the same without blocking the event loop."""
         self._run.begin()
         return await wait.wait_for_stop_async(self._guard, self._record, timeout)
+
+    async def run(self, work: Awaitable[T], *, cancel_after: float | None = 0.0) -> Outcome[T]:
+        """Wait for a coroutine; cancel it when the run is told to stop. Return what came of it.
+
+        Its calls are this run's. cancel_after: seconds that it has to end by itself once the run is
+        told to stop, as an adapter does that makes a last call; None: it is not cancelled. Raises
+        what the coroutine raises, but for BudgetExceeded. It does not end the run. For asyncio.
+        """
+        self._run.begin()
+        with self.attach():
+            return await run_until_stopped(self, work, cancel_after)
 
     def get_estimated_completion_possible(self, progress_estimate: float | None) -> bool | None:
         """Tell whether the rest fits in every limit.

@@ -17,7 +17,7 @@ from otel_budget.errors import (
     InvalidValueError,
     NoCheckpointError,
 )
-from otel_budget.sdk.orchestrator import PhaseFailedError, PhaseResult
+from otel_budget.sdk.phased_run import PhaseFailedError, PhaseResult
 from otel_budget.testing import FakeClock
 
 Work = Callable[[ResourceMonitor], Any]
@@ -225,7 +225,7 @@ def test_a_coroutine_function_is_refused_and_not_taken_for_done(clock: FakeClock
     with pytest.raises(PhaseFailedError) as caught:
         limited(100, clock).run({"later": work})
     assert caught.value.result.outcome == "failed"
-    assert "for asyncio" in str(caught.value.__cause__)
+    assert "AsyncOrchestrator" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("config", [{"max_tokens": 5}, {"resource_limit": {"max_tokens": 5}}])
