@@ -24,7 +24,7 @@ class OverrideKind(StrEnum):
     """What an operator can do."""
 
     STOP = "stop"
-    """Stop, whatever the numbers say."""
+    """Stop, whatever the numbers say: gracefully, unless it says ``now``."""
     RELEASE = "release"
     """Take a stop back."""
     LIMITS = "limits"
@@ -47,6 +47,8 @@ class Override:
     limits: Mapping[str, Number | None] = field(default_factory=dict)
     """Of LIMITS: resource to its ceiling in place of the configured one, None for no ceiling. No
     resource at all takes an earlier override back."""
+    now: bool = False
+    """Of STOP: True if the run may not even make its last calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,13 @@ def _if_held(override: Override | None, now: float) -> Override | None:
 def override_from(kind: OverrideKind, data: object, now: float) -> Override:
     """Read an override from JSON. now: Unix time at which it is given.
 
-    Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); and of limits
-    the names of ``ResourceLimits``, null for no ceiling. Raises InvalidValueError.
+    Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); of a stop
+    ``now``; and of limits the names of ``ResourceLimits``, null for no ceiling. Raises
+    InvalidValueError.
     """
     rows = {row.limit_key: row for row in RESOURCES.values()}
     known = {
-        OverrideKind.STOP: ("reason", "by", "for_seconds"),
+        OverrideKind.STOP: ("reason", "by", "for_seconds", "now"),
         OverrideKind.RELEASE: ("reason", "by"),
         OverrideKind.LIMITS: ("reason", "by", "for_seconds", *rows),
     }[kind]
@@ -134,7 +137,15 @@ def override_from(kind: OverrideKind, data: object, now: float) -> Override:
         for key, row in rows.items()
         if key in data
     }
-    return Override(kind, reason, by, now, _until(kind, data, limits, now), limits)
+    until = _until(kind, data, limits, now)
+    return Override(kind, reason, by, now, until, limits, _at_once(data))
+
+
+def _at_once(data: Mapping[str, object]) -> bool:
+    given = data.get("now", False)
+    if not isinstance(given, bool):
+        raise InvalidValueError("now", given, "true or false")
+    return given
 
 
 def _until(

@@ -71,7 +71,8 @@ def effect_of(
 def _of_stop(override: Override, held: Override | None) -> tuple[bool, list[str]]:
     if held is None:
         return True, []
-    return held.until != override.until, [f"the run was {said(held)}"]
+    changes = (held.until, held.now) != (override.until, override.now)
+    return changes, [f"the run was {said(held)}"]
 
 
 def _of_limits(

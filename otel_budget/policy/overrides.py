@@ -33,4 +33,5 @@ def ceilings(
 def said(override: Override) -> str:
     """Say in words that a run is stopped, for its message."""
     by = f" by {override.by}" if override.by else " by an operator"
-    return f"stopped{by}: {override.reason}"
+    at_once = " at once" if override.now else ""
+    return f"stopped{at_once}{by}: {override.reason}"

@@ -160,6 +160,7 @@ def order_entry(run: RunTotals, override: Override) -> AuditEntry:
         "by": override.by,
         "until": None if override.until is None else verdict_json.timestamp(override.until),
         "limits": amounts(override.limits),
+        **({"now": True} if override.now else {}),
     }
     return AuditEntry(AuditKind.ORDER, override.at, body, run.session_id, run.started_at)
 

@@ -220,7 +220,8 @@ class RunLog:
         by = one_line(override.by) or "an operator"
         logger.warning(
             "%s: %s ordered by %s (from %s)%s%s: %s%s",
-            _run(session_id), override.kind, by, client, limits, lasting,
+            _run(session_id), f"{override.kind}{' now' if override.now else ''}", by, client,
+            limits, lasting,
             one_line(override.reason),
             "" if effect.changes else f"; nothing changes: {one_line('; '.join(effect.notes))}",
         )  # fmt: skip

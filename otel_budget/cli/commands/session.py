@@ -39,10 +39,12 @@ _EPILOG: Final = f"""examples:
   otel-budget session list --by user
   otel-budget session show my-run
   otel-budget session stop my-run --reason "runs in circles"
+  otel-budget session stop my-run --now --reason "not even a last answer"
   otel-budget session release my-run --reason "looked at it, it is fine"
   otel-budget session limits my-run --max-tokens 3000000 --for 2h --reason "worth it"
   otel-budget session limits my-run --configured --reason "done"
 
+A stopped run may make its last calls, to finish with what it has; with --now it may make none.
 stop, release and limits need the admin token: --token-file, or {ENV_ADMIN_TOKEN_FILE}.
 They override what the sidecar decides for the run as it is now: the override still holds when that
 run is resumed, but not for a new run under the same id. They cannot raise a run's own limits; only
@@ -75,6 +77,9 @@ def _add_override_arguments(kind: OverrideKind, command: argparse.ArgumentParser
     if kind is not OverrideKind.RELEASE:
         lasting = "how long it lasts: seconds, or for example 30m, 1h30m, 2d"
         command.add_argument("--for", dest="lasting", metavar="TIME", help=lasting)
+    if kind is OverrideKind.STOP:
+        now = "allow no last calls: without it the run may still finish with what it has"
+        command.add_argument("--now", action="store_true", help=now)
     if kind is OverrideKind.LIMITS:
         _add_ceilings(command)
     options.add_sidecar(command)
@@ -150,6 +155,8 @@ def _override(arguments: argparse.Namespace) -> int:
         data["for_seconds"] = validation.duration("--for", arguments.lasting)
     if kind is OverrideKind.LIMITS:
         data |= _ceilings(arguments)
+    if kind is OverrideKind.STOP and arguments.now:
+        data["now"] = True
     override_from(kind, data, 0.0)  # the sidecar would refuse the same
     asker = Asker.of(arguments.sidecar, arguments.token_file)
     body = asker.post(session_path(session_id, kind), data)

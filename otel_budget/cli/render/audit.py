@@ -39,8 +39,9 @@ def _order(body: Mapping[str, Any]) -> str:
         for name, limit in _object(body, "limits").items()
     )
     until = f", until {body['until']}" if body.get("until") else ""
+    event = f"{body.get('event')}{' now' if body.get('now') is True else ''}"
     return _short(
-        f"{body.get('event')} by {body.get('by') or 'an operator'}{until}"
+        f"{event} by {body.get('by') or 'an operator'}{until}"
         f"{f': {limits}' if limits else ''}: {body.get('reason')}"
     )
 

@@ -46,12 +46,13 @@ def expired_in_words(run: Mapping[str, Any]) -> str:
 def override_in_words(override: Mapping[str, Any]) -> str:
     """Return an override, as the sidecar's JSON has it, on one line."""
     by = override["by"] or "an operator"
+    kind = f"{override['kind']}{' now' if override.get('now') else ''}"
     until = "" if override["until"] is None else f", until {override['until']}"
     limits = "".join(
         f", {name} {'none' if limit is None else limit}"
         for name, limit in override["limits"].items()
     )
-    return f"{override['kind']} at {override['at']} by {by}{until}{limits}: {override['reason']}"
+    return f"{kind} at {override['at']} by {by}{until}{limits}: {override['reason']}"
 
 
 def _row(verdict: Verdict) -> tuple[str, str, str, str, str, str]:

@@ -84,6 +84,9 @@ class StopRequest(ReleaseRequest):
 
     for_seconds: _ForSeconds = ABSENT
     """How long the stop holds; until it is released if absent."""
+    now: bool = ABSENT
+    """True: not even the last calls are allowed with which the run could finish, `wrap_up` in the
+    verdict; absent is false."""
 
 
 class _LimitsRequest(ReleaseRequest):
@@ -131,6 +134,8 @@ class OverrideBody(Body):
     """When it ends; null if it holds until it is released."""
     limits: dict[str, Amount | None]
     """The ceilings of a `limits` override; null means no ceiling."""
+    now: bool = ABSENT
+    """True of a stop that allows no last calls; absent otherwise."""
 
 
 class SessionBody(Body):
@@ -231,7 +236,8 @@ class RunOverrides:
         summary="Stop a run, whatever its numbers say",
         description=(
             "The stop holds until it is released, or for for_seconds; it also applies to the run "
-            "when it is resumed."
+            "when it is resumed. The run may make its last calls, to finish with what it has; with "
+            "now it may make none."
         ),
         access=Access.ADMIN,
         parameters=(SESSION_PARAMETER,),
@@ -309,6 +315,7 @@ def override_json(override: Override) -> dict[str, Any]:
         "at": verdict_json.timestamp(override.at),
         "until": None if override.until is None else verdict_json.timestamp(override.until),
         "limits": limits,
+        **({"now": True} if override.now else {}),
     }
 
 

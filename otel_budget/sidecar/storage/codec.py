@@ -205,6 +205,7 @@ def dump_override(override: Override) -> dict[str, Any]:
         "at": override.at,
         "until": override.until,
         "limits": limits,
+        **({"now": True} if override.now else {}),
     }
 
 
@@ -216,7 +217,10 @@ def load_override(data: dict[str, Any]) -> Override:
     if not (isinstance(data["reason"], str) and isinstance(data["by"], str)):
         raise TypeError("an order's reason and its giver are text")
     at, until = load_real(data["at"]), load_moment(data["until"])
-    return Override(OverrideKind(data["kind"]), data["reason"], data["by"], at, until, limits)
+    kind, at_once = OverrideKind(data["kind"]), data.get("now", False)
+    if not isinstance(at_once, bool):
+        raise TypeError("a stop is one at once or not")
+    return Override(kind, data["reason"], data["by"], at, until, limits, at_once)
 
 
 def dump_past_run(past_run: PastRun) -> dict[str, Any]:

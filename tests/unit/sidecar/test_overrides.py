@@ -46,6 +46,8 @@ def test_an_order_is_read_as_it_was_said() -> None:
     assert order.limits == {semconv.TOKENS: 5, semconv.COST: Decimal("2.50"),
                             semconv.API_CALLS: None}  # fmt: skip
     assert ordered("stop") == Override(OverrideKind.STOP, "because", at=NOW)
+    assert ordered("stop", now=True) == Override(OverrideKind.STOP, "because", at=NOW, now=True)
+    assert ordered("stop", now=False) == ordered("stop")
     assert ordered("limits").limits == {}
 
 
@@ -62,6 +64,9 @@ def test_an_order_is_read_as_it_was_said() -> None:
         *(("stop", {"reason": "x", "for_seconds": bad}, "for_seconds")
           for bad in (0, -1, "1h", True, None, float("inf"), float("nan"), LONGEST + 1)),
         ("stop", {"reason": "x", "max_tokens": 1}, "max_tokens"),
+        *(("stop", {"reason": "x", "now": bad}, "now") for bad in (1, "true", None)),
+        ("release", {"reason": "x", "now": True}, "now"),
+        ("limits", {"reason": "x", "now": True}, "now"),
         ("release", {"reason": "x", "for_seconds": 1}, "for_seconds"),
         ("limits", {"reason": "x", "max_tokens": 1}, "for_seconds"),
         *(("limits", {"reason": "x", "for_seconds": 1, "max_tokens": bad}, "max_tokens")
@@ -180,7 +185,7 @@ def test_orders_are_stored_with_the_account() -> None:
     ledger.apply(Observation("scrape", NOW, sessions=(session(tokens=1, at=NOW),)))
     account = ledger.runs["run-1"]
     orders = Overrides(
-        ordered("stop", by="ann"),
+        ordered("stop", by="ann", now=True),
         ordered("limits", for_seconds=60, max_cost_usd="2.50", max_tokens=None),
     )
     account.overrides = orders
@@ -257,11 +262,16 @@ def test_a_release_of_a_run_that_nobody_stopped_changes_nothing() -> None:
     assert effect(ordered("release"), for_a_while, at=NOW + 61)[0] is False
 
 
-def test_a_second_stop_changes_nothing_but_its_end() -> None:
+def test_a_second_stop_changes_nothing_but_its_end_and_the_last_calls() -> None:
     first = ordered("stop", by="ann")
     assert effect(first) == (True, "")
     assert effect(ordered("stop"), first) == (False, "the run was stopped by ann: because")
     assert effect(ordered("stop", for_seconds=5), first)[0] is True
+    assert effect(ordered("stop", now=True), first)[0] is True
+    at_once = ordered("stop", by="ann", now=True)
+    assert effect(ordered("stop"), at_once) == (
+        True, "the run was stopped at once by ann: because"
+    )  # fmt: skip
 
 
 def test_a_run_that_is_not_heard_of_may_not_hear_its_order() -> None:

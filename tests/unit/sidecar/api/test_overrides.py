@@ -31,6 +31,7 @@ _BODIES = st.fixed_dictionaries(
         "reason": st.one_of(_TEXTS, st.just("because"), st.none()),
         "by": st.one_of(_TEXTS, st.just("ann"), st.none()),
         "for_seconds": _NUMBERS,
+        "now": st.sampled_from([True, False, None, 1]),
         **{row.limit_key: _NUMBERS for row in RESOURCES.values()},
         "max_things": st.just(1),
     },
@@ -64,6 +65,8 @@ def test_a_request_may_set_a_ceiling_on_every_resource() -> None:
     ("path", "body", "status"),
     [
         ("a/stop", {"reason": "because"}, 200),
+        ("a/stop", {"reason": "because", "now": True}, 200),
+        ("a/stop", {"reason": "because", "now": "yes"}, 400),
         ("a/release", {"reason": "because", "by": "ann"}, 200),
         ("a/limits", {"reason": "because", "for_seconds": 60, "max_tokens": 5}, 200),
         ("other/stop", {"reason": "because"}, 404),
