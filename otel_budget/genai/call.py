@@ -48,6 +48,9 @@ class GovernedRun(Protocol):
     def session_id(self) -> str:
         """Names the run."""
 
+    def should_continue(self, progress_estimate: float | None = None) -> bool:
+        """Tell whether it may go on, and take in how far it is: 0 to 1."""
+
     def wrap_up(self) -> AbstractContextManager[WrapUp | None]:
         """Return a context in which a run that is stopped in time may make its last calls.
 
