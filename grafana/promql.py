@@ -57,7 +57,7 @@ def judged(*matchers: str, by: str = "session_id") -> str:
 
 def running() -> str:
     """Return the runs whose own process says that they go on, by ``session_id``."""
-    state = select(semconv.SESSION_STATE, 'state=~"running|paused"')
+    state = select(semconv.SESSION_STATE, 'state=~"running|paused|waiting"')
     return f"max by (session_id) ({state} == 1)"
 
 

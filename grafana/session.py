@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 STATES = {
     "0": ("ok", GREEN), "1": ("approaching", YELLOW), "2": ("exceeded", RED),
     "3": ("inconclusive", PURPLE), "10": ("stop", RED), "11": ("continue", GREEN),
-    "20": ("running", BLUE), "21": ("paused", GREY), "22": ("completed", GREEN),
-    "23": ("stopped", YELLOW), "24": ("failed", RED),
+    "20": ("running", BLUE), "21": ("paused", GREY), "22": ("waiting", PURPLE),
+    "23": ("completed", GREEN), "24": ("stopped", YELLOW), "25": ("failed", RED),
 }  # fmt: skip
 #: Of Grafana's own measure, and panels beside one another.
 _WIDTH, _IN_A_LINE = 24, 3

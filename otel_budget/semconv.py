@@ -56,8 +56,11 @@ OTHER: Final = "other"
 #: The workflow under which calls are counted that were made outside of every run.
 UNATTRIBUTED: Final = "unattributed"
 
-SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
+SESSION_STATES: Final = ("running", "paused", "waiting", "completed", "stopped", "failed")
 RUNNING: Final = "running"
+PAUSED: Final = "paused"
+#: It was told to stop, and waits until it may go on.
+WAITING: Final = "waiting"
 COMPLETED: Final = "completed"
 STOPPED: Final = "stopped"
 FAILED: Final = "failed"
@@ -223,6 +226,10 @@ SESSION_STATE: Final = _gauge("otel_budget_session_state",
 FOLLOWS_COMPLETED: Final = _gauge("otel_budget_follows_completed",
     "1 if the run before it under this id, in the same process, completed: no scrape may have come "
     "between the two. Absent otherwise.")
+LIMITS_FROM_OUTSIDE: Final = _gauge("otel_budget_limits_from_outside",
+    "1 if the run lets an operator's limits take the place of its own; absent otherwise.")
+WAITING_SINCE: Final = _gauge("otel_budget_waiting_since_timestamp_seconds",
+    "Unix time since when the run waits until it may go on; absent while it does not wait.")
 SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
     "1 if the run reaches the sidecar, else 0; absent without a sidecar.")
 SIDECAR_JUDGED: Final = _gauge("otel_budget_sidecar_judged",

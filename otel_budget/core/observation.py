@@ -86,6 +86,10 @@ class RunAttributes(NamedTuple):
     """Session id of the run whose descendant it is, in its own words; None: of none."""
     wrap_up_calls: float | None = None
     """Calls that the run keeps back for its end."""
+    waiting_since: float | None = None
+    """Unix time since when it waits until it may go on; None: it does not, or does not say."""
+    limits_from_outside: float | None = None
+    """1 if an operator's limits may take the place of its own; None: they may not."""
 
     @property
     def optional_shown(self) -> int:

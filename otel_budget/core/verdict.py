@@ -223,6 +223,11 @@ class Verdict:
     stopped_by: str | None = None
     """Of ``parent_stopped`` the session id of the nearest stopped run that it is a descendant of,
     which is stopped for a reason of its own."""
+    waiting_since: float | None = None
+    """Unix time since when a run waits until it may go on, as it says; None of one that does not.
+    """
+    ordered_at: float | None = None
+    """Unix time at which an operator gave the stop that decided; None of any other verdict."""
     wrap_up: WrapUp | None = None
     """What the run may still use to finish, of a graceful stop before a limit; None: nothing, or it
     is not stopped."""

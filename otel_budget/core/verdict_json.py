@@ -33,6 +33,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "run_started_at": verdict.started_at,
         **({"also_started_at": list(also)} if also else {}),
         "run_state": verdict.run_state,
+        **_times_said(verdict),
         "action": str(verdict.action),
         "status": str(verdict.status),
         "reason": str(verdict.reason),
@@ -113,8 +114,16 @@ def from_dict(data: object) -> Verdict:
         also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
         would=fields.maybe(fields.within, "would", _would_from),
         stopped_by=_stopped_by(fields),
+        waiting_since=fields.maybe(fields.time, "waiting_since"),
+        ordered_at=fields.maybe(fields.time, "ordered_at"),
         wrap_up=fields.maybe(fields.within, "wrap_up", wrap_up.from_fields),
     )
+
+
+def _times_said(verdict: Verdict) -> dict[str, str]:
+    """Return what few verdicts have: since when a run waits, when an operator stopped it."""
+    said = {"waiting_since": verdict.waiting_since, "ordered_at": verdict.ordered_at}
+    return {key: timestamp(at) for key, at in said.items() if at is not None}
 
 
 def _stopped_by(fields: Fields) -> str | None:

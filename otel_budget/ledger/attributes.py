@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, is_handed_over
@@ -50,6 +50,8 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     merged["labels"] = older.labels if newer.labels is None else newer.labels
     if newer.labels is not None:  # both are said together, and no parent is said by its absence
         merged["parent"] = newer.parent
+    if newer.state is not None:
+        merged["waiting_since"] = newer.waiting_since
     attributes = RunAttributes(**merged)  # type: ignore[arg-type] # each value is of its own field's type
     return newer if attributes == newer else attributes
 
@@ -77,6 +79,7 @@ def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
         and (newer.labels is not None or (older.labels is None and older.parent is None))
         and (newer.completion_threshold is not None or older.completion_threshold is None)
         and (newer.wrap_up_calls is not None or older.wrap_up_calls is None)
+        and (newer.limits_from_outside is not None or older.limits_from_outside is None)
     )
 
 
@@ -111,6 +114,8 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         labels=min(one.labels, other.labels, key=labels_order),
         parent=min(one.parent, other.parent, key=_parent_order),
         wrap_up_calls=_one_of(max, one.wrap_up_calls, other.wrap_up_calls),
+        waiting_since=_one_of(min, one.waiting_since, other.waiting_since),
+        limits_from_outside=_both(one.limits_from_outside, other.limits_from_outside),
     )
 
 
@@ -131,11 +136,15 @@ def progress_order(attributes: RunAttributes) -> tuple[Any, ...]:
     )
 
 
+#: States of a run that has not ended, the liveliest first.
+_LIVE: Final = (semconv.RUNNING, semconv.WAITING, semconv.PAUSED, None)
+
+
 def _liveliness(state: str | None) -> tuple[int, str]:
-    """Put states in order: what runs before what is paused, nothing said, and what has ended."""
+    """Put states in order: what runs before what waits, is paused, says nothing, and has ended."""
     if state in semconv.ENDED_STATES:
-        return 3, state or ""
-    return (2, "") if state is None else (state != "running", state)
+        return len(_LIVE), state or ""
+    return (_LIVE.index(state), "") if state in _LIVE else (_LIVE.index(None), state or "")
 
 
 def labels_order(labels: Mapping[str, str] | None) -> tuple[bool, list[tuple[str, str]]]:
@@ -153,6 +162,11 @@ def _one_of(
 ) -> float | None:
     known = [value for value in (one, other) if value is not None]
     return choose(known) if known else None
+
+
+def _both(one: float | None, other: float | None) -> float | None:
+    """Return what both permit."""
+    return None if one is None or other is None else min(one, other)
 
 
 def _each(

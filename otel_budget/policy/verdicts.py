@@ -234,6 +234,8 @@ def _from_snapshot(
         weighed = RunStatus(status, weighed.resources)
     decision, message = _overruled(decision, above, overrides.stop)
     about = _about(snapshot, rules, progress, completion_threshold, now)
+    if overrides.stop is not None:
+        about = about._replace(ordered_at=overrides.stop.at)
     told: Mapping[str, ResourceState] = weighed.resources
     if bounds and not shadow and not _is_over(snapshot):
         told = Foretold(told, snapshot, now)
@@ -286,6 +288,7 @@ def verdict_on_failure(
         before, action=action, status=status, reason=str(reason), message=message,
         evaluated_at=now, lease_seconds=rules.lease, policy_revision=rules.revision, sequence=None,
         would=None, stopped_by=above.stopped_by if reason == Reason.PARENT_STOPPED else None,
+        ordered_at=None if stop is None else stop.at,
         decision_id=hashlib.sha256(decided.encode()).hexdigest()[:_DIGITS],
     )  # fmt: skip
 
@@ -394,6 +397,8 @@ class _About(NamedTuple):
     also_started_at: tuple[float, ...] = ()
     gone: str = ""
     stopped_by: str | None = None
+    waiting_since: float | None = None
+    ordered_at: float | None = None
 
 
 def _about(
@@ -407,7 +412,12 @@ def _about(
         snapshot.session_id, snapshot.started_at, progress, completion_threshold,
         snapshot.uncertainty, now, snapshot.sampled_at, snapshot.attributes.state, rules.lease,
         rules.revision, snapshot.also_started_at, _gone(snapshot) + _together(snapshot),
+        waiting_since=_waiting_since(snapshot.attributes),
     )  # fmt: skip
+
+
+def _waiting_since(attributes: RunAttributes) -> float | None:
+    return attributes.waiting_since if attributes.state == semconv.WAITING else None
 
 
 def _gone(snapshot: RunSnapshot) -> str:
@@ -483,6 +493,8 @@ def _verdict(
         unjudged=unjudged,
         also_started_at=about.also_started_at,
         stopped_by=about.stopped_by,
+        waiting_since=about.waiting_since,
+        ordered_at=about.ordered_at,
     )
 
 
@@ -516,6 +528,10 @@ def _decision_id(
              repr(about.completion_threshold)]  # fmt: skip
     if about.stopped_by is not None:
         parts.append(f"stopped by {about.stopped_by}")
+    if about.waiting_since is not None:
+        parts.append(f"waiting since {about.waiting_since!r}")
+    if about.ordered_at is not None:
+        parts.append(f"ordered at {about.ordered_at!r}")
     if about.also_started_at:
         parts.append(f"also {about.also_started_at!r}")
     for name in RESOURCES:

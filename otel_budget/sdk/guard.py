@@ -231,6 +231,8 @@ class Guard:
         with self._lock:
             self._sidecar_watermarks.renew(verdict, self.local.used())
         self.reconsider(self.progress)
+        for listener in tuple(self.listeners):
+            listener()  # an order may matter to who waits, though the run must stop anyway
 
     def watermark_crossed(self) -> None:
         """Take note that a count has crossed its watermark.

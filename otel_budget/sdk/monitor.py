@@ -17,7 +17,7 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
 from otel_budget.policy import briefing
 from otel_budget.runtime.environment import setting
-from otel_budget.sdk import family, wait, wrapping_up
+from otel_budget.sdk import asking, family, wait, wrapping_up
 from otel_budget.sdk import summary as report
 from otel_budget.sdk.checkpoints import resuming
 from otel_budget.sdk.checkpoints.store import folder_or_none
@@ -76,6 +76,7 @@ class ResourceMonitor:
         first_verdict_timeout: float | None = None,
         on_verdict: Callable[[Verdict], None] | None = None,
         prices: Prices | str | PathLike[str] | None = None,
+        limits_from_outside: bool = False,
         clock: Clock = SYSTEM_CLOCK,
         _carried: ResourceUsage | None = None,
     ) -> None:
@@ -96,7 +97,8 @@ class ResourceMonitor:
         that a sidecar which answers has for a first verdict; then the run is one without a sidecar.
         on_verdict: called from a separate thread with each verdict whose action or reason
         changed; what it raises is logged. prices: of models, or a YAML file with some, by default
-        ``OTEL_BUDGET_PRICES``.
+        ``OTEL_BUDGET_PRICES``. limits_from_outside: let limits that an operator gives the run by
+        its sidecar take the place of its own, for as long as they hold; else they only tighten.
 
         Raises InvalidValueError naming the argument, the value and what is allowed.
         """
@@ -105,6 +107,8 @@ class ResourceMonitor:
             raise InvalidValueError("on_sidecar_loss", on_sidecar_loss, "'local' or 'stop'")
         if on_verdict is not None and not callable(on_verdict):
             raise InvalidValueError("on_verdict", on_verdict, "a function of a verdict, or None")
+        if not isinstance(limits_from_outside, bool):
+            raise InvalidValueError("limits_from_outside", limits_from_outside, "True or False")
         found = prices_of(prices)
         name = new_session_id() if session_id is None else session_id
         record = RunRecord(
@@ -117,6 +121,7 @@ class ResourceMonitor:
                 name, parent.session_id if isinstance(parent, ResourceMonitor) else parent
             ),
         )
+        record.limits_from_outside = limits_from_outside
         run = RunController(
             record,
             folder_or_none(project_root),
@@ -363,6 +368,21 @@ class ResourceMonitor:
         self._run.begin()
         with self.attach():
             return await run_until_stopped(self, work, cancel_after)
+
+    def wait_until_allowed(self, timeout: float | None = None) -> Verdict:
+        """Block until a run that was told to stop may go on; return the verdict.
+
+        At once where it may. Meanwhile its state is ``waiting`` and its active time stands still.
+        It also returns, with a stop, at the timeout (seconds), when the run is closed, and when an
+        operator refuses: stops it while it waits. Ask ``should_continue`` of the verdict.
+        """
+        self._run.begin()
+        return asking.wait_until_allowed(self._run, timeout)
+
+    async def wait_until_allowed_async(self, timeout: float | None = None) -> Verdict:  # noqa: ASYNC109 - the twin of the above
+        """Do the same without blocking the event loop."""
+        self._run.begin()
+        return await asking.wait_until_allowed_async(self._run, timeout)
 
     def get_estimated_completion_possible(self, progress_estimate: float | None) -> bool | None:
         """Tell whether the rest fits in every limit.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.core.resources import FURTHER
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.sdk.call_samples import CallSamples
@@ -58,7 +59,9 @@ class RunRecord(RunCounters):
         "is_judged",
         "labels",
         "limits",
+        "limits_from_outside",
         "parent",
+        "paused",
         "paused_at",
         "paused_seconds",
         "process_began_at",
@@ -68,6 +71,8 @@ class RunRecord(RunCounters):
         "sidecar_reachable",
         "started_at",
         "state",
+        "waiting",
+        "waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +101,8 @@ class RunRecord(RunCounters):
         """The progress last reported; None before the first."""
         self._noted: tuple[Report | None, Further] = (None, self.further)
         self.take_limits(limits)
+        self.limits_from_outside = False
+        """True if an operator's limits may take the place of its own."""
         self.resumed = carried is not None
         self.started_at = self.carried.started_at
         # After its predecessor, whatever the clock of this host says: the order counts.
@@ -112,9 +119,16 @@ class RunRecord(RunCounters):
         self.began_at = self._monotonic() - elapsed
         self.saves = False
         """True if checkpoints of it are written."""
-        self.state = "running"
+        self.state = semconv.RUNNING
+        self.paused = False
+        """True if its user paused it."""
+        self.waiting = 0
+        """Those that wait until it may go on; the run stands still meanwhile."""
+        self.waiting_since: float | None = None
+        """Unix time; None while nobody waits."""
         self.paused_at: float | None = None
-        """By the clock of ``awake_since``, like the pauses' sum."""
+        """Since when it stands still, paused or waiting; by the clock of ``awake_since``, like the
+        sum of these times."""
         self.paused_seconds = 0.0
         self.closed_at: float | None = None
         self.awake_until: float | None = None
@@ -200,15 +214,50 @@ class RunRecord(RunCounters):
     def pause(self) -> None:
         """Stop the active time."""
         with self.lock:
-            if self.paused_at is None and self.closed_at is None:
-                self.paused_at, self.state = self._awake(), "paused"
+            self.paused = True
+            self._stand_or_go()
 
     def unpause(self) -> None:
-        """Let the active time go on."""
+        """Let the active time go on, unless somebody waits until the run may go on."""
         with self.lock:
-            if self.paused_at is not None and self.closed_at is None:
-                self.paused_seconds += self._awake() - self.paused_at
-                self.paused_at, self.state = None, "running"
+            self.paused = False
+            self._stand_or_go()
+
+    def begin_waiting(self) -> None:
+        """Take note that somebody waits until the run may go on: it stands still."""
+        with self.lock:
+            self.waiting += 1
+            if self.waiting_since is None:
+                self.waiting_since = self.clock.time()
+            self._stand_or_go()
+
+    def end_waiting(self) -> None:
+        """Take note that one of them waits no more. A run that was paused before stays so."""
+        with self.lock:
+            self._waited(self.waiting - 1)
+
+    def nobody_waits(self) -> None:
+        """Forget all who wait: they are in the process that this one was forked from."""
+        self._waited(0)
+
+    def _waited(self, rest: int) -> None:
+        self.waiting = max(0, rest)
+        if not self.waiting:
+            self.waiting_since = None
+        self._stand_or_go()
+
+    def _stand_or_go(self) -> None:
+        """Stop the active time, or let it go on. Hold the lock."""
+        if self.closed_at is not None:
+            return
+        stands = self.paused or self.waiting > 0
+        if stands and self.paused_at is None:
+            self.paused_at = self._awake()
+        elif not stands and self.paused_at is not None:
+            self.paused_seconds += self._awake() - self.paused_at
+            self.paused_at = None
+        standing = semconv.WAITING if self.waiting else semconv.PAUSED
+        self.state = standing if stands else semconv.RUNNING
 
     def close(self, state: str) -> bool:
         """End the run in one of ``semconv.ENDED_STATES``; False if it had ended before."""
@@ -216,5 +265,6 @@ class RunRecord(RunCounters):
             if self.closed_at is not None:
                 return False
             self.closed_at, self.state = self._monotonic(), state
+            self.waiting, self.waiting_since = 0, None
             self.awake_until = self._awake()
             return True

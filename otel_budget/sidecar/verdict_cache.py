@@ -122,6 +122,8 @@ def _fingerprint(verdict: Verdict, budgets: Outline) -> tuple[object, ...]:
         verdict.status,
         str(verdict.reason),
         verdict.stopped_by,
+        verdict.waiting_since,
+        verdict.ordered_at,
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
         verdict.would and verdict.would[:4],
         budgets,

@@ -80,6 +80,8 @@ _RULES: Final = {
     semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
     semconv.WRAP_UP_CALLS.name: _Rule("wrap_up_calls", max),
     semconv.OPTIONAL_SERIES.name: _Rule("optional_series", max),
+    semconv.WAITING_SINCE.name: _Rule("waiting_since", min),
+    semconv.LIMITS_FROM_OUTSIDE.name: _Rule("limits_from_outside", min, top=1),
     semconv.FOLLOWS_COMPLETED.name: _Rule("follows_completed", min, top=1),
     **{
         row.at_progress.name: _Rule("progress_further", min, further=row.name)

@@ -43,8 +43,9 @@ class InheritedRun(RunController):
         self.record.lock = threading.RLock()
         # Another thread may have been adding when the process was forked.
         self.record.rebuild_totals()
+        self.record.nobody_waits()
         self._warned = False
-        self._client = self.engagement = self._span_context = self.span = None
+        self._client = self._lease = self.engagement = self._span_context = self.span = None
         if self._verdict_callback is not None:
             self._verdict_callback = self._verdict_callback.for_child()
         before = self.guard

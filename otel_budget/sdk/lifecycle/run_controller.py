@@ -20,6 +20,7 @@ from otel_budget.genai import attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.logs.logger import logger
 from otel_budget.sdk import summary, tracing
+from otel_budget.sdk.asking import Refusals
 from otel_budget.sdk.checkpoints.run_checkpoints import RunCheckpoints
 from otel_budget.sdk.engagement import Engagement
 from otel_budget.sdk.guard import Guard
@@ -86,6 +87,8 @@ class RunController:
         if self._lease is not None:
             self.engagement = Engagement(record.session_id, self._lease, stops=stop_without_sidecar)
             record.is_judged = self._lease.is_in_force
+        self.refusals = Refusals()
+        """Of an operator, to a run that waits until it may go on."""
         self._predecessor = Predecessor() if record.resumed else None
         self._client = None if sidecar is None else self._client_of(sidecar)
         self.guard = Guard(
@@ -95,7 +98,7 @@ class RunController:
             stop_without_sidecar=stop_without_sidecar,
             on_status=self._status_changed,
             on_change=self._verdict_changed,
-            nudge=self._nudge,
+            nudge=self.nudge,
         )
         RUNS.add(record)
         AT_EXIT.first[id(self)] = self._at_exit
@@ -275,15 +278,21 @@ class RunController:
             if self._client is not None:
                 self._client.withdraw_nudge()  # the verdict tells whether one is needed
             if self._lease.binding_in():
-                self._nudge()  # it sees nothing of a run that is here: it is to look again
+                self.nudge()  # it sees nothing of a run that is here: it is to look again
             self.guard.receive(verdict)
             if self.engagement is not None:
                 self.engagement.judged()
 
-    def _nudge(self) -> None:
+    def nudge(self) -> None:
+        """Ask the sidecar to look at the run now; returns at once."""
         RUNS.has_news()  # what it is asked to look at must be on the page, or pushed
         if self._client is not None:
             self._client.nudge()
+
+    def operators_stop(self) -> Verdict | None:
+        """Return the sidecar's verdict in force, if an operator stops the run by it."""
+        theirs = None if self._lease is None else self._lease.current()
+        return None if theirs is None or theirs.reason != Reason.OPERATOR_STOP else theirs
 
     def _answered(self) -> None:
         if self.engagement is not None and self.engagement.sidecar_answered():
@@ -314,6 +323,8 @@ class RunController:
         self._event(semconv.EVENT_STATUS_CHANGED, tracing.status_attributes(resource, state))
 
     def _verdict_changed(self, verdict: Verdict) -> None:
+        if verdict.should_continue:
+            self.refusals.allowed()
         from_sidecar = verdict.lease_seconds is not None
         own = not from_sidecar and verdict.reason != Reason.SIDECAR_LOST  # its status was warned of
         level = logging.INFO if own or verdict.should_continue else logging.WARNING

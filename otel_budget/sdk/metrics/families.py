@@ -42,6 +42,10 @@ def _newest(values: Sequence[_Value]) -> _Value:
     return values[-1]
 
 
+def _all_or_none(values: Sequence[_Value]) -> _Value:
+    return 1 if all(values) else None
+
+
 class PerRun(NamedTuple):
     """How one metric of a run is read, and what it is where the run has several records."""
 
@@ -61,6 +65,8 @@ PER_RUN: Final = (
     PerRun(semconv.SESSION_START, attrgetter("started_at"), min),
     PerRun(semconv.INCARNATION_START, attrgetter("process_began_at"), min),
     PerRun(semconv.FOLLOWS_COMPLETED, lambda one: one.follows_completed or None, _oldest),
+    PerRun(semconv.LIMITS_FROM_OUTSIDE, lambda one: one.limits_from_outside or None, _all_or_none),
+    PerRun(semconv.WAITING_SINCE, attrgetter("waiting_since"), _newest),
     PerRun(semconv.LAST_CHECKPOINT, attrgetter("last_checkpoint_at"), _newest),
     PerRun(semconv.SIDECAR_REACHABLE, attrgetter("sidecar_reachable"), _newest),
     PerRun(semconv.SIDECAR_JUDGED, lambda one: one.is_judged and one.is_judged(), _newest),

@@ -126,6 +126,10 @@ class VerdictBody(Body):
             )
         ),
     ]
+    waiting_since: datetime = ABSENT
+    """Since when the run waits until it may go on, as it says. Absent while it does not."""
+    ordered_at: datetime = ABSENT
+    """When an operator gave the stop that decided. Absent of any other verdict."""
     action: Action
     status: LimitStatus
     reason: Annotated[str, Field(examples=[str(reason) for reason in Reason])]

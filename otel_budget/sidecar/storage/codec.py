@@ -69,6 +69,8 @@ _NO_NUMBERS = (
 #: The facts of a row: all but the labels and what came after them, which have keys of the run's
 #: own. An earlier version refuses a longer row, and does not look at a key that it does not know.
 _FACTS = RunAttributes._fields.index("labels")
+#: What came after the labels and the parent: numbers.
+_KEYS = RunAttributes._fields[RunAttributes._fields.index("parent") + 1 :]
 #: Facts that every row has: those after them only where one of them is known.
 _USUAL_FACTS = RunAttributes._fields.index("progress_further")
 _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
@@ -96,7 +98,7 @@ def from_json(text: str) -> RunTotals:
 
 
 def _dump(run: RunTotals) -> dict[str, Any]:
-    kept_back = run.attributes.wrap_up_calls
+    said = zip(_KEYS, run.attributes[-len(_KEYS) :], strict=True)
     return {
         "format": FORMAT,
         "session_id": run.session_id,
@@ -122,7 +124,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "facts": _dump_attributes(run.attributes),
         **({} if run.attributes.labels is None else {"labels": run.attributes.labels}),
         **({} if run.attributes.parent is None else {"parent": run.attributes.parent}),
-        **({} if kept_back is None else {"wrap_up_calls": kept_back}),
+        **{key: value for key, value in said if value is not None},
         "orders": [dump_override(o) for o in (run.overrides.stop, run.overrides.limits) if o],
         "incarnations": [
             _dump_process(key, process, run.attributes) for key, process in run.processes.items()
@@ -157,8 +159,8 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.resets = int(load_real(data["resets"]))
     run.gaps = tuple(map(load_real, data["gaps"]))
     run.lag = Lag(load_real(data.get("lag", 0.0)))
-    kept_back = load_moment(data.get("wrap_up_calls"))
-    said = _Said(load_labels(data.get("labels")), load_parent(data.get("parent")), kept_back)
+    numbers = {key: load_moment(data[key]) for key in _KEYS if key in data}
+    said = _Said(load_labels(data.get("labels")), load_parent(data.get("parent")), numbers)
     run.attributes = _load_attributes(data["facts"], said)
     run.overrides = reduce(
         Overrides.after, map(load_override, data.get("orders", ())), NO_OVERRIDES
@@ -360,7 +362,8 @@ class _Said(NamedTuple):
 
     labels: Mapping[str, str] | None
     parent: str | None
-    wrap_up_calls: float | None
+    numbers: Mapping[str, Any]
+    """Of ``_KEYS``, those that there are."""
 
 
 def _load_attributes(data: Any, said: _Said) -> RunAttributes:
@@ -381,7 +384,7 @@ def _load_attributes(data: Any, said: _Said) -> RunAttributes:
         else {key: load_real(value) for key, value in attributes.progress_further.items()},
         labels=said.labels,
         parent=said.parent,
-        wrap_up_calls=said.wrap_up_calls,
+        **said.numbers,
     )
 
 

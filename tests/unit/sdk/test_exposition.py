@@ -70,12 +70,15 @@ def everything(make: Make, clock: FakeClock, root: Path) -> list[ResourceMonitor
     paused = make(session_id="paused", max_duration_seconds=None, max_tokens=None,
                   max_api_calls=None)  # fmt: skip
     paused.pause()
+    waits = make(session_id="waits", max_duration_seconds=None, max_tokens=None,
+                 max_api_calls=None, limits_from_outside=True)  # fmt: skip
+    waits._record.begin_waiting()
     clock.advance(1.5)
     before = make(session_id="done")
     before.close("completed", timeout=0)
     done = make(session_id="done")
     done.close("stopped", timeout=0)
-    return [busy, paused, before, done]
+    return [busy, paused, waits, before, done]
 
 
 def test_the_exposition_is_the_golden_one(make: Make, clock: FakeClock, tmp_path: Path) -> None:
@@ -137,7 +140,12 @@ def test_exactly_one_state_is_one(make: Make, clock: FakeClock, tmp_path: Path) 
     for labels, value in found[semconv.SESSION_STATE.name]:
         if value == 1:
             states.setdefault(labels["session_id"], []).append(labels["state"])
-    assert states == {"busy": ["running"], "paused": ["paused"], "done": ["stopped"]}
+    assert states == {
+        "busy": ["running"],
+        "paused": ["paused"],
+        "waits": ["waiting"],
+        "done": ["stopped"],
+    }
 
 
 def test_the_parts_sum_up_to_the_totals_in_every_scrape_while_threads_record(make: Make) -> None:

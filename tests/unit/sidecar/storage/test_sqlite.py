@@ -386,9 +386,9 @@ def test_another_fact_is_another_format() -> None:
     """A version that knows fewer facts would put every row aside, and let all runs begin at 0.
 
     The last two are only in rows of runs that have one: others are read by it as before. Labels,
-    the parent and the calls kept back stand beside the row.
+    the parent and what came after them stand beside the row.
     """
-    assert (len(RunAttributes._fields), FORMAT) == (23, 4), "raise both, and add a migration"
+    assert (len(RunAttributes._fields), FORMAT) == (25, 4), "raise both, and add a migration"
     kept = account()
     kept.attributes = RunAttributes(progress=0.5)
     assert len(json.loads(to_json(kept))["facts"]) == 18
@@ -397,7 +397,9 @@ def test_another_fact_is_another_format() -> None:
     assert len(json.loads(to_json(kept))["facts"]) == 19
     kept.attributes = RunAttributes(progress=0.5, idle_after=1800.0)
     assert from_json(to_json(kept)).attributes == kept.attributes
-    kept.attributes = RunAttributes(progress=0.5, wrap_up_calls=2.0)
+    kept.attributes = RunAttributes(
+        progress=0.5, wrap_up_calls=2.0, waiting_since=9.5, limits_from_outside=1.0
+    )
     assert from_json(to_json(kept)).attributes == kept.attributes
     kept.attributes = RunAttributes(progress=0.5, labels=shared_labels({"workflow": "nightly"}))
     assert from_json(to_json(kept)).attributes == kept.attributes

@@ -1,0 +1,102 @@
+"""A run that was told to stop waits until it may go on: it asks for more instead of ending.
+
+What lets it go on is the verdict alone: a raise of its own limits, an order of an operator, a
+top-up or a new window of a budget. What ends the wait without that: an operator's stop that is
+given while it waits (a refusal), the timeout, and the end of the run. Any other stop is only one
+more reason to wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.sdk import wait
+
+if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.sdk.lifecycle.run_controller import RunController
+
+
+def wait_until_allowed(run: RunController, timeout: float | None) -> Verdict:
+    """Block until the run may go on, is refused, is over, or the time is; return the verdict."""
+    asking = _Asking(run, timeout)
+    try:
+        return wait.block(run.guard, asking.look)
+    finally:
+        asking.end()
+
+
+async def wait_until_allowed_async(
+    run: RunController,
+    timeout: float | None,  # noqa: ASYNC109 - returns the verdict then, like its blocking twin
+) -> Verdict:
+    """Do the same without blocking the event loop."""
+    asking = _Asking(run, timeout)
+    try:
+        return await wait.block_async(run.guard, asking.look)
+    finally:
+        asking.end()
+
+
+class _Asking:
+    """One wait."""
+
+    def __init__(self, run: RunController, timeout: float | None) -> None:
+        self._run, self._guard, self._record = run, run.guard, run.record
+        self._deadline = wait.Deadline(run.guard, run.record, timeout)
+        self._waits = False
+
+    def look(self) -> tuple[Verdict, float]:
+        """Return the verdict, and the seconds until the next look; 0 when the wait is over."""
+        verdict = self._guard.reconsider(self._guard.progress)
+        self._guard.told_to_stop = not verdict.should_continue
+        if verdict.should_continue or self._record.closed_at is not None:
+            return verdict, 0.0
+        refusal = self._run.refusals.look(self._run.operators_stop())
+        if refusal is not None:
+            return refusal, 0.0
+        pause = self._deadline.pause()
+        if pause > 0 and not self._waits:
+            self._waits = True
+            self._record.begin_waiting()
+            self._run.nudge()  # who may allow it is to see soon that it waits
+            pause = min(pause, self._deadline.pause())  # its active time has stopped by now
+        return verdict, pause
+
+    def end(self) -> None:
+        """Let the run be what it was."""
+        if not self._waits:
+            return
+        self._record.end_waiting()
+        self._guard.unpaused()
+        self._run.nudge()
+
+
+class Refusals:
+    """Which of an operator's stops were given while a run waits: those are refusals.
+
+    A run that waits in turns, for a minute each, waits all the time: until it may go on.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a run that does not wait."""
+        self._before: Verdict | None = None
+        self._waits = False
+
+    def look(self, stop: Verdict | None) -> Verdict | None:
+        """Return a stop that was given since the wait began. stop: an operator's, in force now."""
+        if not self._waits:
+            self._before, self._waits = stop, True
+            return None
+        if stop is None or (self._before is not None and _same_order(stop, self._before)):
+            return None
+        return stop
+
+    def allowed(self) -> None:
+        """Take note that the run may go on: the next wait is another one."""
+        self._waits = False
+
+
+def _same_order(one: Verdict, other: Verdict) -> bool:
+    """Tell whether two verdicts are of the same order: given at one time, in the same words."""
+    return (one.ordered_at, one.message) == (other.ordered_at, other.message)
