@@ -201,9 +201,7 @@ def _from_snapshot(
 ) -> Verdict:
     """Return the verdict by what holds. shadow: True for that by what is in shadow, too."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
-    own = bounds_from(attributes.limits, attributes.thresholds, "session")
-    configured = rules.ceilings_for(attributes) if shadow else rules.enforced_for(attributes)
-    bounds = stricter(own, ceilings(configured, rules.thresholds, overrides.limits))
+    bounds = _bounds_of(attributes, rules, overrides.limits, shadow=shadow)
     used = snapshot.used
     if semconv.ACTIVE_DURATION in bounds:
         used = _with_active_time(snapshot)
@@ -233,15 +231,22 @@ def _from_snapshot(
     if status is not weighed.status:
         weighed = RunStatus(status, weighed.resources)
     decision, message = _overruled(decision, above, overrides.stop)
-    about = _about(snapshot, rules, progress, completion_threshold, now)
-    if overrides.stop is not None:
-        about = about._replace(ordered_at=overrides.stop.at)
+    about = _about(snapshot, rules, progress, completion_threshold, now, stop=overrides.stop)
     told: Mapping[str, ResourceState] = weighed.resources
     if bounds and not shadow and not _is_over(snapshot):
         told = Foretold(told, snapshot, now)
     return _verdict(
         about, weighed, decision, bounds, message=message, told=told, budgets=budgets, above=above
     )
+
+
+def _bounds_of(
+    attributes: RunAttributes, rules: Rules, order: Override | None, *, shadow: bool
+) -> Bounds:
+    """Return what a run is held to. order: an operator's limits. shadow: as in _from_snapshot."""
+    own = bounds_from(attributes.limits, attributes.thresholds, "session")
+    configured = rules.ceilings_for(attributes) if shadow else rules.enforced_for(attributes)
+    return stricter(own, ceilings(configured, rules.thresholds, order))
 
 
 def verdict_on_failure(
@@ -407,12 +412,15 @@ def _about(
     progress: float | None,
     completion_threshold: float,
     now: float,
+    *,
+    stop: Override | None,
 ) -> _About:
     return _About(
         snapshot.session_id, snapshot.started_at, progress, completion_threshold,
         snapshot.uncertainty, now, snapshot.sampled_at, snapshot.attributes.state, rules.lease,
         rules.revision, snapshot.also_started_at, _gone(snapshot) + _together(snapshot),
         waiting_since=_waiting_since(snapshot.attributes),
+        ordered_at=None if stop is None else stop.at,
     )  # fmt: skip
 
 
@@ -461,12 +469,7 @@ def _verdict(
     shared: tuple[BudgetState, ...] = ()
     if budgets:
         shared = budgets.bound_by(decision, about.progress, about.completion_threshold)
-    known = bounds.keys() <= resources.keys()  # nearly always
-    unjudged = (
-        ()
-        if known
-        else tuple(name for name in RESOURCES if name in bounds and name not in resources)
-    )
+    unjudged = _unjudged(bounds, resources)
     return Verdict(
         session_id=about.session_id,
         action=action,
@@ -496,6 +499,12 @@ def _verdict(
         waiting_since=about.waiting_since,
         ordered_at=about.ordered_at,
     )
+
+
+def _unjudged(bounds: Bounds, resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
+    if bounds.keys() <= resources.keys():  # nearly always
+        return ()
+    return tuple(name for name in RESOURCES if name in bounds and name not in resources)
 
 
 def _least_room(

@@ -119,6 +119,15 @@ class RunRecord(RunCounters):
         self.began_at = self._monotonic() - elapsed
         self.saves = False
         """True if checkpoints of it are written."""
+        self._begin_to_run()
+        self.closed_at: float | None = None
+        self.awake_until: float | None = None
+        """When it was closed, by the same clock as ``awake_since``."""
+        self.sidecar_reachable: bool | None = None
+        self.is_judged: Callable[[], bool] | None = None
+        """Whether a verdict of the sidecar is in force; None for a run without a sidecar."""
+
+    def _begin_to_run(self) -> None:
         self.state = semconv.RUNNING
         self.paused = False
         """True if its user paused it."""
@@ -130,12 +139,6 @@ class RunRecord(RunCounters):
         """Since when it stands still, paused or waiting; by the clock of ``awake_since``, like the
         sum of these times."""
         self.paused_seconds = 0.0
-        self.closed_at: float | None = None
-        self.awake_until: float | None = None
-        """When it was closed, by the same clock as ``awake_since``."""
-        self.sidecar_reachable: bool | None = None
-        self.is_judged: Callable[[], bool] | None = None
-        """Whether a verdict of the sidecar is in force; None for a run without a sidecar."""
 
     @property
     def progress(self) -> float | None:

@@ -20,7 +20,6 @@ from otel_budget.genai import attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.logs.logger import logger
 from otel_budget.sdk import summary, tracing
-from otel_budget.sdk.asking import Refusals
 from otel_budget.sdk.checkpoints.run_checkpoints import RunCheckpoints
 from otel_budget.sdk.engagement import Engagement
 from otel_budget.sdk.guard import Guard
@@ -29,6 +28,7 @@ from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, LEFT_BEHIND
 from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
 from otel_budget.sdk.metrics.visibility import PAGES
+from otel_budget.sdk.refusals import Refusals
 from otel_budget.sdk.sidecar_client.lease import Lease
 from otel_budget.sdk.usage_sinks import MissedCalls, RunSink
 from otel_budget.sdk.verdict_callback import VerdictCallback

@@ -16,7 +16,7 @@ import pytest
 
 from otel_budget import InvalidValueError, ResourceMonitor, Verdict
 from otel_budget.core.reasons import Reason
-from otel_budget.sdk.asking import Refusals
+from otel_budget.sdk.refusals import Refusals
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.support.monitors import Make
 
