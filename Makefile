@@ -28,7 +28,7 @@ test-lowest:
 	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
 	@.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c .venv-lowest/constraints.txt \
 		-e '.[dev]' httpx
-	.venv-lowest/bin/python -m pytest -q -W 'ignore:The anyio:DeprecationWarning' \
+	OTEL_BUDGET_EXAMPLES=20 .venv-lowest/bin/python -m pytest -q -W 'ignore:The anyio:DeprecationWarning' \
 		$(PARALLEL) tests/unit tests/properties
 
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.

@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 
 from otel_budget.logs.line_limit import LineFilter
 from tests.support.exposition import Exposition, serve
+from tests.support.figures import examples
 from tests.support.fleet import Fleet
 from tests.support.fleet import fleet as run_fleet
 from tests.support.monitors import (  # noqa: F401 - fixtures for all folders
@@ -43,7 +44,7 @@ settings.register_profile(
     deadline=None,  # a busy machine is no finding
     derandomize=bool(os.environ.get("CI")),  # there the same examples every time
     database=None,  # leaves no folder behind; a failure prints how to reproduce it
-    max_examples=100,
+    max_examples=examples(),
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],  # for the same reason as the deadline
 )

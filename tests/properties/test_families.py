@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
@@ -74,7 +74,6 @@ def restarted(ledger: Ledger, at: float) -> Ledger:
     return again
 
 
-@settings(max_examples=100)
 @given(histories(in_order=True))
 def test_what_a_run_used_counts_once_however_often_it_changes_its_parent(
     history: list[list[tuple[str, int, str | None]]],
@@ -87,7 +86,6 @@ def test_what_a_run_used_counts_once_however_often_it_changes_its_parent(
         assert all(tokens(ledger, name, at) <= sum(counts.values()) for name in roots)
 
 
-@settings(max_examples=100)
 @given(histories(), st.sampled_from([False, True]))
 def test_what_was_used_under_a_run_is_never_taken_back(
     history: list[list[tuple[str, int, str | None]]],
@@ -108,7 +106,6 @@ def test_what_was_used_under_a_run_is_never_taken_back(
         before = now
 
 
-@settings(max_examples=100)
 @given(histories())
 def test_where_nobody_changes_its_parent_a_sum_is_that_of_all_below(
     history: list[list[tuple[str, int, str | None]]],
@@ -125,7 +122,6 @@ def test_where_nobody_changes_its_parent_a_sum_is_that_of_all_below(
         assert tokens(ledger, name, float(at)) == sum(counts[one] for one in (name, *below))
 
 
-@settings(max_examples=100)
 @given(histories(), st.permutations(NAMES))
 def test_a_forgotten_run_changes_no_sum_above_it(
     history: list[list[tuple[str, int, str | None]]], order: list[str]

@@ -17,8 +17,18 @@ FULL = "OTEL_BUDGET_FULL"
 
 
 def length(short: int, full: int) -> int:
-    """Return how often to do something: less in ``make test`` than in ``make reliability``."""
-    return full if os.environ.get(FULL) == "1" else short
+    """Return how often to do something: less in ``make test`` than in ``make reliability``.
+
+    And a share of that where it is another Python or another version that is tried.
+    """
+    if os.environ.get(FULL) == "1":
+        return full
+    return max(1, int(short * examples() / 100))
+
+
+def examples() -> int:
+    """Return how many examples a property takes: OTEL_BUDGET_EXAMPLES, by default 100."""
+    return int(os.environ.get("OTEL_BUDGET_EXAMPLES", "100"))
 
 
 def note(section: str, done: str, seen: str, test: str | None = None) -> None:
