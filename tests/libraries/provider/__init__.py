@@ -5,7 +5,8 @@ the truth that the live tests hold a monitor against. Standard library only: it 
 environment of every library.
 """
 
+from tests.libraries.provider.conversation import FINAL, Conversation
 from tests.libraries.provider.script import Answer, Entry, Spent, ToolCall
 from tests.libraries.provider.server import Provider
 
-__all__ = ["Answer", "Entry", "Provider", "Spent", "ToolCall"]
+__all__ = ["FINAL", "Answer", "Conversation", "Entry", "Provider", "Spent", "ToolCall"]

@@ -16,7 +16,7 @@ from tests.libraries.provider import anthropic_messages, openai_chat, openai_res
 from tests.libraries.provider.script import Answer, Call, Entry, Spent, usual
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from tests.libraries.provider.script import Event
@@ -42,6 +42,7 @@ class Provider:
         """Bind the port; serving begins with the context."""
         self._lock = threading.Lock()
         self._script: list[Answer] = []
+        self._decide: Callable[[Mapping[str, Any]], Answer] | None = None
         self._log: list[Entry] = []
         self._unique = count(1)
         self.stored: dict[str, dict[str, Any]] = {}
@@ -80,7 +81,12 @@ class Provider:
     def follow(self, script: Iterable[Answer]) -> None:
         """Forget the log; answer by this script from now on, and plainly after its end."""
         with self._lock:
-            self._script, self._log = list(script), []
+            self._script, self._log, self._decide = list(script), [], None
+
+    def decide(self, how: Callable[[Mapping[str, Any]], Answer]) -> None:
+        """Forget the log; answer each request by its body from now on. how: called one by one."""
+        with self._lock:
+            self._script, self._log, self._decide = [], [], how
 
     def log(self) -> list[Entry]:
         """Return what came since the script began, in order."""
@@ -90,7 +96,10 @@ class Provider:
     def take(self, api: str, body: dict[str, Any]) -> tuple[Call, Entry]:
         """Take note of a request and choose its answer."""
         with self._lock:
-            answer = self._script.pop(0) if self._script else Answer()
+            if self._decide is not None:
+                answer = self._decide(body)
+            else:
+                answer = self._script.pop(0) if self._script else Answer()
             number = len(self._log) + 1
             spent = answer.spent or usual(number, api)
             call = Call(next(self._unique), body, answer, spent)
