@@ -49,7 +49,10 @@ class GovernedRun(Protocol):
         """Names the run."""
 
     def should_continue(self, progress_estimate: float | None = None) -> bool:
-        """Tell whether it may go on, and take in how far it is: 0 to 1."""
+        """Tell whether the run may go on. progress_estimate: 0 to 1; None withdraws what was said.
+
+        Raises InvalidValueError for anything else.
+        """
 
     def wrap_up(self) -> AbstractContextManager[WrapUp | None]:
         """Return a context in which a run that is stopped in time may make its last calls.

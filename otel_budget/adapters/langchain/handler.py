@@ -13,6 +13,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.adapters.base import register
 from otel_budget.adapters.langchain import cache
+from otel_budget.adapters.langchain.finished import refusal
 from otel_budget.adapters.langchain.results import Chunks, message_of, said_by, watch_chunks
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, ReportedTool, sink_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from langchain.agents.middleware import AgentMiddleware
     from langchain_core.outputs import LLMResult
 
     from otel_budget.genai.call import UsageSink
@@ -34,7 +34,11 @@ SCOPE: Final = register(
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
 _MAX_OPEN: Final = 10_000
 #: How what LangChain logs of a refusal begins.
-_REFUSED: Final = f"{BudgetExceeded.__name__}("
+_REFUSED: Final = (f"{BudgetExceeded.__name__}(", "StoppedByBudget(")
+#: The handler of the agent's middleware that this context is inside of.
+IN_AGENT: Final[ContextVar[BudgetCallbackHandler | None]] = ContextVar(
+    f"{SCOPE}.agent", default=None
+)
 
 
 class _NoRefusals(logging.Filter):
@@ -123,7 +127,9 @@ class BudgetCallbackHandler(BaseCallbackHandler):
 
     def on_chat_model_start(
         self,
-        *_: Any,
+        _: Any = None,
+        messages: Any = (),
+        *__: Any,
         run_id: UUID,
         parent_run_id: UUID | None = None,
         batch_size: int = 1,
@@ -132,7 +138,11 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         """Ask, and begin a call."""
         watch_chunks()
         sink = None if self._monitor is not None else self._around(parent_run_id)
-        call = ReportedCall(SCOPE, self._monitor, sink=sink, **_said_before(about))
+        try:
+            call = ReportedCall(SCOPE, self._monitor, sink=sink, **_said_before(about))
+        except BudgetExceeded as stop:
+            asked = sink_of(self._monitor) if sink is None else sink
+            raise refusal(stop, messages[0] if messages else (), asked) from stop
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()
         self._open[run_id] = call
@@ -187,6 +197,9 @@ def install(monitor: HasUsageSink | None = None) -> BudgetCallbackHandler:
     return handler
 
 
+register_configure_hook(IN_AGENT, inheritable=True, handle_class=BudgetCallbackHandler)
+
+
 @functools.cache
 def _go_first() -> None:
     """Have our handlers asked before all others.
@@ -207,37 +220,6 @@ def _ordered(configure: Callable[..., Any]) -> Callable[..., Any]:
         return manager
 
     return in_order
-
-
-def stop_gracefully(monitor: HasUsageSink | None = None) -> AgentMiddleware[Any, Any]:
-    """Return a middleware for ``create_agent`` that ends the agent before a call it may not make.
-
-    Needs the package ``langchain``.
-    """
-    from langchain.agents.middleware import AgentMiddleware, hook_config
-
-    class EndWhenStopped(AgentMiddleware[Any, Any]):
-        @hook_config(can_jump_to=["end"])
-        def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain hands both over by name
-            return _end_if_stopped(monitor)
-
-        # By itself, though it does the same: where a library wraps the base class's coroutine, as
-        # Traceloop's does, LangChain takes that one for ours and never asks before_model.
-        @hook_config(can_jump_to=["end"])
-        async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - as above
-            return _end_if_stopped(monitor)
-
-    return EndWhenStopped()
-
-
-def _end_if_stopped(monitor: HasUsageSink | None) -> dict[str, Any] | None:
-    sink = sink_of(monitor)
-    try:
-        if sink is not None:
-            sink.check()
-    except BudgetExceeded:
-        return {"jump_to": "end"}
-    return None
 
 
 def _said_before(about: dict[str, Any]) -> dict[str, Any]:

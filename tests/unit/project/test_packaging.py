@@ -21,6 +21,7 @@ BROUGHT = {
     "agents": "openai-agents",
     "google": "protobuf, of which opentelemetry-proto is made, and which it pins",
     "langchain": "who gives create_agent a middleware has it",
+    "langgraph": "what langchain's agents are made of",
     "pydantic_ai": "pydantic-ai-slim",
     "pydantic_core": "a type of pydantic's, which pins it",
 }
