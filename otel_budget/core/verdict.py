@@ -267,6 +267,8 @@ class Verdict:
         """Tell whether a resource is what the status comes from, or what stops for the unknown."""
         if self.reason == Reason.BUDGET_LOW:
             return False  # as near as one of the run's own may be
+        if self.reason == Reason.WRAP_UP and any(budget.binds for budget in self.budgets):
+            return False  # one of the run's own goes before them
         unknown = _UNKNOWN_USE.get(self.reason)
         if unknown is not None:
             return name in unknown and state.limit is not None

@@ -28,7 +28,14 @@ from otel_budget.core.resources import ZERO
 from otel_budget.core.verdict import BudgetResource, BudgetState, LimitStatus, by_name
 from otel_budget.policy.bounds import EXACT, bound
 from otel_budget.policy.budget_words import describe_budget
-from otel_budget.policy.decision_table import FINISHING, LOW, WITHIN, decide, strictest
+from otel_budget.policy.decision_table import (
+    FINISHING,
+    LOW,
+    WITHIN,
+    WRAPPING_UP,
+    decide,
+    strictest,
+)
 from otel_budget.policy.status import SEVERITY, minus, ratio_of, remaining_of, status_of
 from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
 
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.decision_table import Decision
+    from otel_budget.policy.reserve import LastCalls
 
 Outline = tuple[tuple[object, ...], ...]
 """Of each budget of a verdict what makes it another one."""
@@ -222,17 +230,42 @@ class Pools:
             return FINISHING if budget.name in self.chosen else LOW
         return decide(status, progress, completion_threshold)
 
+    def short_of(self, last_calls: LastCalls) -> frozenset[str]:
+        """Return the origins of those of which less is left than a run keeps back for its end.
+
+        A token that it keeps back counts whole, whatever it weighs.
+        """
+        return frozenset(
+            state.origin
+            for state in self.states
+            if state.mode is Mode.ENFORCE
+            and any(
+                last_calls.is_short(name, one.remaining) for name, one in state.resources.items()
+            )
+        )
+
     def bound_by(
-        self, decision: Decision, progress: float | None, completion_threshold: float
+        self,
+        decision: Decision,
+        progress: float | None,
+        completion_threshold: float,
+        short: frozenset[str] = _NONE,
     ) -> tuple[BudgetState, ...]:
-        """Return all budgets, with ``binds`` set on those that decided."""
+        """Return all budgets, with ``binds`` set on those that decided.
+
+        short: origins of those of which less is left than is kept back for the last calls.
+        """
+        if short and decision == WRAPPING_UP:
+            return self._with_binding(tuple(state.origin in short for state in self.states))
         if self.status is LimitStatus.OK and decision not in _FOR_UNKNOWN:
             return self.states
-        binding = tuple(
+        return self._with_binding(tuple(
             state.mode is Mode.ENFORCE
             and self._is_behind(decision, budget, state, progress, completion_threshold)
             for budget, state in self._budgets
-        )
+        ))  # fmt: skip
+
+    def _with_binding(self, binding: tuple[bool, ...]) -> tuple[BudgetState, ...]:
         known = self._bound.get(binding)
         if known is None:
             known = self._bound[binding] = tuple(

@@ -19,6 +19,7 @@ from otel_budget.core.reasons import Action, Basis, Reason
 from otel_budget.core.resources import TIMES
 from otel_budget.core.verdict import LimitStatus, judged
 from otel_budget.policy.budgets import least
+from otel_budget.policy.reserve import least_remaining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,8 @@ class Above(NamedTuple):
     """Per resource, the least that may still be used before the status of one could change."""
     used_up: frozenset[str] = frozenset()
     """Resources of which a limit or a budget of one of them has nothing left."""
+    remaining: Mapping[str, Number] = MappingProxyType({})
+    """Per resource, the least that is left of a limit or a budget of one of them."""
 
     @property
     def said(self) -> str:
@@ -63,20 +66,26 @@ def stopped_below(own: Verdict, above: Above) -> Verdict:
     decided = f"{own.decision_id}\x1fstopped by {above.stopped_by}"
     return replace(
         own, action=Action.STOP, reason=Reason.PARENT_STOPPED, message=above.said,
-        stopped_by=above.stopped_by,
+        stopped_by=above.stopped_by, wrap_up=None,
         decision_id=hashlib.sha256(decided.encode()).hexdigest()[: len(own.decision_id)],
     )  # fmt: skip
 
 
 def above_children(verdict: Verdict, above: Above) -> Above:
     """Return what holds for the children of a run. above: what holds for the run itself."""
-    room = {name: left for name, left in verdict.headroom.items() if name not in TIMES}
-    room = least(room, above.headroom)
+    room = least(_without_times(verdict.headroom), above.headroom)
     used_up = above.used_up | _used_up(verdict)
+    left = least_remaining(judged(verdict.resources), verdict.budgets)
+    left = least(_without_times(left), above.remaining)
     is_gone = verdict.run_state == semconv.VANISHED and verdict.reason in _NO_DATA
     if verdict.should_continue or verdict.reason == Reason.PARENT_STOPPED or is_gone:
-        return Above(above.stopped_by, above.message, room, used_up)
-    return Above(verdict.session_id, verdict.message, room, used_up)
+        return Above(above.stopped_by, above.message, room, used_up, left)
+    return Above(verdict.session_id, verdict.message, room, used_up, left)
+
+
+def _without_times(amounts: Mapping[str, Number]) -> dict[str, Number]:
+    """Return amounts of what a family uses together."""
+    return {name: amount for name, amount in amounts.items() if name not in TIMES}
 
 
 def _used_up(verdict: Verdict) -> frozenset[str]:

@@ -90,6 +90,11 @@ class LastCalls(NamedTuple):
         """Return bounds with what is kept back from them."""
         return with_reserve(bounds, self.calls, self.pace)
 
+    def is_short(self, resource: str, left: Number) -> bool:
+        """Tell whether less is left of a budget than is kept back of a resource."""
+        kept = reserve_of(resource, self.calls, self.pace)
+        return kept is not None and float(left) < kept * (1 - _ROUNDING)
+
     def allowance(self, decision: Decision, remaining: Mapping[str, Number]) -> WrapUp | None:
         """Return what a run may still use after a decision; None of all but a graceful stop.
 

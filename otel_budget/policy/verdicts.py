@@ -46,6 +46,7 @@ from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import Foretold
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.reserve import LastCalls, Reserved, least_remaining
+from otel_budget.policy.run_limits import last_calls_of, limits_of
 from otel_budget.policy.status import (
     RunStatus,
     headroom,
@@ -53,7 +54,7 @@ from otel_budget.policy.status import (
     run_status,
 )
 from otel_budget.policy.suggestion import Suggesting, workflow_of
-from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED, OnUnknown
 from otel_budget.policy.verdict_message import message_of, not_judged
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import BudgetState, ResourceState
+    from otel_budget.core.wrap_up import WrapUp
     from otel_budget.ledger.snapshot import RunSnapshot
 
 #: Seconds. Below this a single late scrape would count as silence.
@@ -72,6 +74,8 @@ MIN_STALE_AFTER = 3.0
 NO_ROOM: Final[Mapping[str, Number]] = MappingProxyType({})
 #: To go on whatever is unknown.
 IGNORED = OnUnknown()
+#: What is decided by numbers where no more may be used, as far as is known.
+_NOTHING_LEFT: Final = (EXCEEDED, UNKNOWN_USAGE, UNPRICED)
 #: Hex digits of a decision's id.
 _DIGITS = 16
 #: ``stale_after: auto`` is so many times the usual spacing of a run's samples.
@@ -201,43 +205,51 @@ def _from_snapshot(
 ) -> Verdict:
     """Return the verdict by what holds. shadow: True for that by what is in shadow, too."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
-    bounds = _bounds_of(attributes, rules, overrides.limits, shadow=shadow)
-    used = snapshot.used
-    if semconv.ACTIVE_DURATION in bounds:
-        used = _with_active_time(snapshot)
+    held_to = _bounds_of(attributes, rules, overrides.limits, shadow=shadow)
+    limits = limits_of(snapshot, held_to, budgets)
+    bounds, used = limits.bounds, limits.used
     weighed = run_status(used, bounds, snapshot.uncertainty)
     is_left_out = rules.shadow and not shadow
-    sidecars = None if is_left_out else rules.completion_threshold
-    completion_threshold = _completion_threshold(attributes, sidecars)
+    completion_threshold = _completion_threshold(attributes, None if is_left_out else rules)
     known = decide(weighed.status, attributes.progress, completion_threshold)
     progress = attributes.progress
     if known == APPROACHING and is_outgrown(snapshot.used_at_progress, used, bounds):
         progress, known = None, UNKNOWN
+    if limits.decision is not WITHIN:
+        known = strictest(known, limits.decision)
     pool, status = WITHIN, weighed.status
     on_unknown = IGNORED if is_left_out else rules.on_unknown
     if budgets:
         pool = budgets.decide(attributes.progress, completion_threshold)
         if strictest(known, pool) != known:
             known, progress = pool, attributes.progress
-        status = worst((status, budgets.status))
+        status = worst((status, budgets.status, limits.of_budgets))
     decision = _with_uncertainty(known, snapshot.uncertainty, budgets.limiting(bounds), on_unknown)
     trouble = None if decision[1].is_final else _trouble(snapshot, rules)
     if trouble is not None:
-        reason, since = trouble
         then = run_status(_used_at_last_sample(snapshot), bounds)
         held = strictest(decide(then.status, progress, completion_threshold), pool)
-        decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
+        decision = decide_without_data(held, *trouble, rules.hold, rules.on_no_data)
         status = LimitStatus.INCONCLUSIVE
     if status is not weighed.status:
         weighed = RunStatus(status, weighed.resources)
+    may_wrap_up = _may_wrap_up(decision, above, overrides.stop)
     decision, message = _overruled(decision, above, overrides.stop)
     about = _about(snapshot, rules, progress, completion_threshold, now, stop=overrides.stop)
-    told: Mapping[str, ResourceState] = weighed.resources
-    if bounds and not shadow and not _is_over(snapshot):
-        told = Foretold(told, snapshot, now)
+    if may_wrap_up and decision[0] is Action.STOP:
+        about = about._replace(wrap_up=last_calls_of(decision, snapshot, weighed, budgets, above))
+    foretold = bounds and not shadow and not _is_over(snapshot)
+    told = Foretold(weighed.resources, snapshot, now) if foretold else None
     return _verdict(
-        about, weighed, decision, bounds, message=message, told=told, budgets=budgets, above=above
-    )
+        about, weighed, decision, bounds, message=message, told=told, budgets=budgets, above=above,
+        until=limits.room, short=limits.short,
+    )  # fmt: skip
+
+
+def _may_wrap_up(by_numbers: Decision, above: Above, stop: Override | None) -> bool:
+    """Tell whether a run may make last calls if it is stopped. by_numbers: what its data say."""
+    at_once = stop is not None and stop.now
+    return by_numbers not in _NOTHING_LEFT and above.stopped_by is None and not at_once
 
 
 def _bounds_of(
@@ -275,6 +287,7 @@ def verdict_on_failure(
             completion_threshold=rules.completion_threshold or DEFAULT_THRESHOLD,
         )  # fmt: skip
     action, status, reason, message = before.action, before.status, before.reason, before.message
+    at_once = stop is not None and stop.now
     if stop is not None:
         (action, reason), message = STOPPED, said(stop)
     elif above.stopped_by is not None and (action, reason) not in FINAL:
@@ -294,6 +307,7 @@ def verdict_on_failure(
         evaluated_at=now, lease_seconds=rules.lease, policy_revision=rules.revision, sequence=None,
         would=None, stopped_by=above.stopped_by if reason == Reason.PARENT_STOPPED else None,
         ordered_at=None if stop is None else stop.at,
+        wrap_up=before.wrap_up if reason == before.reason and not at_once else None,
         decision_id=hashlib.sha256(decided.encode()).hexdigest()[:_DIGITS],
     )  # fmt: skip
 
@@ -303,19 +317,6 @@ def stale_after(snapshot: RunSnapshot, rules: Rules) -> float:
     if rules.stale_after is not None:
         return rules.stale_after
     return snapshot.lag + max(MIN_STALE_AFTER, STALE_FACTOR * snapshot.gap)
-
-
-def _with_active_time(snapshot: RunSnapshot) -> Mapping[str, Number]:
-    """Return use with the active time.
-
-    Of a run that does not say how long it was active no pause is known: it is its duration.
-    """
-    active = snapshot.active
-    if active is None:
-        if semconv.DURATION not in snapshot.used:
-            return snapshot.used
-        active = float(snapshot.used[semconv.DURATION])
-    return {**snapshot.used, semconv.ACTIVE_DURATION: active}
 
 
 def _with_uncertainty(
@@ -330,8 +331,10 @@ def _with_uncertainty(
     return on_unknown.stopped_by(uncertainty, limited) or decision
 
 
-def _completion_threshold(attributes: RunAttributes, sidecars: float | None) -> float:
+def _completion_threshold(attributes: RunAttributes, rules: Rules | None) -> float:
+    """Return the stricter of the run's own and the sidecar's. rules: None in shadow."""
     own = attributes.completion_threshold
+    sidecars = None if rules is None else rules.completion_threshold
     own = DEFAULT_THRESHOLD if own is None else own
     return own if sidecars is None else max(own, sidecars)
 
@@ -404,6 +407,7 @@ class _About(NamedTuple):
     stopped_by: str | None = None
     waiting_since: float | None = None
     ordered_at: float | None = None
+    wrap_up: WrapUp | None = None
 
 
 def _about(
@@ -456,11 +460,13 @@ def _verdict(
     budgets: Pools = NO_POOLS,
     above: Above = NOTHING_ABOVE,
     until: Mapping[str, Number] = NO_ROOM,
+    short: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Put a verdict together.
 
     message: in place of the one that follows from the numbers. told: the resources with what is
     forecast of them. until: per resource, how much more may be used until the last calls begin.
+    short: origins of budgets of which less is left than is kept back for them.
     """
     status, resources = weighed
     action, reason = decision
@@ -468,7 +474,7 @@ def _verdict(
         about = about._replace(stopped_by=above.stopped_by)
     shared: tuple[BudgetState, ...] = ()
     if budgets:
-        shared = budgets.bound_by(decision, about.progress, about.completion_threshold)
+        shared = budgets.bound_by(decision, about.progress, about.completion_threshold, short)
     unjudged = _unjudged(bounds, resources)
     return Verdict(
         session_id=about.session_id,
@@ -498,6 +504,7 @@ def _verdict(
         stopped_by=about.stopped_by,
         waiting_since=about.waiting_since,
         ordered_at=about.ordered_at,
+        wrap_up=about.wrap_up,
     )
 
 
@@ -541,6 +548,8 @@ def _decision_id(
         parts.append(f"waiting since {about.waiting_since!r}")
     if about.ordered_at is not None:
         parts.append(f"ordered at {about.ordered_at!r}")
+    if about.wrap_up is not None:
+        parts.append(f"may wrap up with {about.wrap_up!r}")
     if about.also_started_at:
         parts.append(f"also {about.also_started_at!r}")
     for name in RESOURCES:

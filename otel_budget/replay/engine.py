@@ -220,7 +220,7 @@ class Replay:
 
         It is not where its verdict says that it has not used enough for another status. Its totals
         reach the ledger with those of a later line then, as one sample may hold many calls; but of
-        what is forecast, call by call.
+        what is forecast, or keeps calls back by their size, call by call.
         """
         use, stopped = line.use, run.stop is not None
         says_progress = line.progress is not None or line.progress_unknown
@@ -236,7 +236,7 @@ class Replay:
             on_unknown = self._rules_for(run).on_unknown
             unsure = STOP in (on_unknown.unpriced, on_unknown.usage)
         run.book(line)
-        if self._shares:
+        if self._shares or run.limits.wrap_up_calls:
             self._totals(run)
         return unsure or self._shared.are_there or not run.stands
 

@@ -198,7 +198,8 @@ class TracedRun(JudgedRun):
         """Take note of how much may be used before there could be something new to say of it.
 
         By its own verdict, that is another status, while no limit is near: then it depends on the
-        progress, too. shares: of each limit, at which the forecast is to be given.
+        progress, too, and where calls are kept back on their size. shares: of each limit, at which
+        the forecast is to be given.
         """
         self.marks, self.due_at = None, math.inf
         verdict = None if self.decided is None else self.decided.verdict
@@ -220,7 +221,7 @@ class TracedRun(JudgedRun):
                 self.due_at = min(self.due_at, verdict.evaluated_at + float(more))
             else:
                 marks += self._marks_of({resource: more})
-        if verdict.status in _WITHOUT_PROGRESS:
+        if verdict.status in _WITHOUT_PROGRESS and not self.limits.wrap_up_calls:
             self.marks = tuple(marks)
 
     def _marks_of(self, room: Mapping[str, Number]) -> list[tuple[tuple[str, str], Number]]:

@@ -72,6 +72,8 @@ class CachedVerdict:
         vanished = verdict.run_state == semconv.VANISHED
         if snapshot.overrides or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
             return evaluated
+        if budgets and snapshot.attributes.wrap_up_calls:
+            return evaluated  # how much others leave of them matters long before a line does
         due_at = now + rules.lease * RENEW_AFTER
         if before is None:
             due_at -= rules.lease * RENEW_AFTER * _share(run.session_id)
@@ -126,5 +128,6 @@ def _fingerprint(verdict: Verdict, budgets: Outline) -> tuple[object, ...]:
         verdict.ordered_at,
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
         verdict.would and verdict.would[:4],
+        verdict.wrap_up and verdict.wrap_up.calls,
         budgets,
     )

@@ -65,6 +65,7 @@ LIMITS = st.none() | st.builds(
             "max_tool_calls": st.just(4),
             "token_warning_threshold": st.sampled_from([0.5, 1.0]),
             "completion_threshold": st.just(0.5),
+            "wrap_up_calls": st.sampled_from([1, 3]),
             "on_unpriced": st.just("stop"),
             "on_unknown_usage": st.just("stop"),
         },
