@@ -413,6 +413,12 @@ BUDGET_WARNING: Final = _gauge("otel_budget_budget_warning_limit",
     "The smallest use at which a group's budget counts as low.", *_GROUP_RESOURCE)
 BUDGET_REMAINING: Final = _gauge("otel_budget_budget_remaining",
     "What a group may still use in its present window; never below 0.", *_GROUP_RESOURCE)
+BUDGET_HELD: Final = _gauge("otel_budget_budget_held",
+    "What runs have reserved of a budget and is not counted yet; absent where nothing is. Only "
+    "reservations mind it.", *_GROUP_RESOURCE)
+BUDGET_HOLDS_REFUSED: Final = _counter("otel_budget_budget_holds_refused_total",
+    "Reservations that were refused: what was left did not suffice, or others held it.",
+    BUDGET, REASON)
 BUDGET_UTILIZATION: Final = _gauge("otel_budget_budget_utilization_ratio",
     "Used over limit; 1 for a limit of 0.", *_GROUP_RESOURCE)
 BUDGET_EXHAUSTION: Final = _gauge("otel_budget_budget_exhaustion_seconds",

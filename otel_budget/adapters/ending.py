@@ -93,15 +93,5 @@ class Ending:
         return "" if run is None else str(run.briefing())
 
 
-def report_progress(sink: UsageSink | None, progress: float | None) -> None:
-    """Report how far a run is, 0 to 1, as its framework knows it; None changes nothing.
-
-    Raises InvalidValueError for anything else, which a hook of the application may return.
-    """
-    run = None if sink is None or progress is None else sink.run
-    if run is not None:
-        run.should_continue(progress)
-
-
 #: What an adapter does that was not told otherwise.
 AS_BEFORE: Final = Ending()

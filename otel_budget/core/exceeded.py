@@ -17,6 +17,9 @@ class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the p
     """What was finished before, where it was raised: as the adapter's page says; None: it does not
     know."""
 
+    finished_inside: tuple[Any, ...] = ()
+    """The same of agents in tools through which it came, the innermost first."""
+
     def __init__(self, verdict: Verdict) -> None:
         """Keep the verdict; its message is the error's."""
         self.verdict = verdict

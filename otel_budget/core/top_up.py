@@ -28,7 +28,7 @@ RESET: Final = "reset"
 LONGEST_TOP_UP: Final = 400 * 86_400.0
 #: Of what a client calls its request, so that a second try is no second top-up.
 KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
-_KEY_ALLOWED: Final = "1 to 128 visible ASCII characters, such as a UUID, new for each top-up"
+_KEY_ALLOWED: Final = "1 to 128 visible ASCII characters, such as a UUID, new for each request"
 _UNTIL_ALLOWED: Final = (
     f"{RESET}, a duration of up to 400 days such as 2h, or a time to come within them with its "
     "offset, such as 2026-03-01T08:00:00Z"
@@ -84,7 +84,7 @@ def key_from(text: str | None) -> str:
     Raises InvalidValueError, also where there is none.
     """
     if text is None:
-        sentence = f"is missing: {_KEY_ALLOWED}; with it a second try is no second top-up"
+        sentence = f"is missing: {_KEY_ALLOWED}; with it a second try does nothing twice"
         raise InvalidValueError("Idempotency-Key", None, _KEY_ALLOWED, sentence=sentence)
     key = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if KEY_PATTERN.fullmatch(key) is None:

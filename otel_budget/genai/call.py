@@ -49,10 +49,7 @@ class GovernedRun(Protocol):
         """Names the run."""
 
     def should_continue(self, progress_estimate: float | None = None) -> bool:
-        """Tell whether the run may go on. progress_estimate: 0 to 1; None withdraws what was said.
-
-        Raises InvalidValueError for anything else.
-        """
+        """Tell whether it may go on, and take in how far it is: 0 to 1."""
 
     def wrap_up(self) -> AbstractContextManager[WrapUp | None]:
         """Return a context in which a run that is stopped in time may make its last calls.

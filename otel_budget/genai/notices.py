@@ -110,6 +110,18 @@ class Notices:
             library(scope),
         )  # fmt: skip
 
+    def forgotten(self, session_id: str, model: object, framework: str, instead: str) -> None:
+        """Say, at the first of them, that calls of a run are made past an adapter in use.
+
+        framework: the adapter's. instead: what the application is to call.
+        """
+        if self._once.first(("forgotten", framework, session_id)):
+            self._say(
+                "run %r: a call of %s was made without the adapter for %s: it cannot be refused, "
+                "and is counted only if spans report it. Use %s: docs/adapters.md (said once for "
+                "a run)", session_id, model or "an unnamed model", framework, instead,
+            )  # fmt: skip
+
     def refused(self, scope: str, values: Sequence[str]) -> None:
         """Say that a span gave a count that cannot be one."""
         if self._once.first(("refused", scope, values[0].partition("=")[0])):

@@ -18,10 +18,12 @@ from otel_budget.core.verdict import LimitStatus
 from otel_budget.sidecar.metric_families import add_number, counter, gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import GaugeMetricFamily, Metric
 
+    from otel_budget.core.budget import BudgetKey
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import BudgetResource, Verdict
     from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 
@@ -41,6 +43,8 @@ class BudgetFamilies:
         self._at_least = gauge(semconv.BUDGET_AT_LEAST)
         self._warning = gauge(semconv.BUDGET_WARNING)
         self._remaining = gauge(semconv.BUDGET_REMAINING)
+        self._held = gauge(semconv.BUDGET_HELD)
+        self._holds_refused = counter(semconv.BUDGET_HOLDS_REFUSED)
         self._utilization = gauge(semconv.BUDGET_UTILIZATION)
         self._exhaustion = gauge(semconv.BUDGET_EXHAUSTION)
         self._top_up, self._carried = gauge(semconv.BUDGET_TOP_UP), gauge(semconv.BUDGET_CARRIED)
@@ -57,9 +61,9 @@ class BudgetFamilies:
         """All of them, in the order of ``semconv``."""
         return (
             self._info, self._used, self._at_least, self._limit, self._warning, self._remaining,
-            self._utilization, self._exhaustion, self._top_up, self._carried, self._reset,
-            self._start, self._counted_from, self._sessions, self._groups, self._groups_max,
-            self._refused,
+            self._held, self._holds_refused, self._utilization, self._exhaustion, self._top_up,
+            self._carried, self._reset, self._start, self._counted_from, self._sessions,
+            self._groups, self._groups_max, self._refused,
         )  # fmt: skip
 
     def add(self, report: BudgetReport) -> None:
@@ -74,6 +78,22 @@ class BudgetFamilies:
             self._refused.add_metric((budget.name,), report.refused_groups)
         for group in report.groups.values():
             self._add_group(group)
+
+    def add_held(
+        self,
+        held: Mapping[BudgetKey, Mapping[str, Number]],
+        refused: Mapping[tuple[str, str], int],
+        reports: Mapping[str, BudgetReport],
+    ) -> None:
+        """Add what is reserved of which group, and how many were refused, by budget and reason."""
+        for (name, group), amounts in held.items():
+            if name in reports:
+                labels = (name, reports[name].budget.group_text(group))
+                for resource, amount in amounts.items():
+                    unit = RESOURCES[resource].unit
+                    add_number(self._held, (*labels, resource, unit), amount)
+        for of, count in sorted(refused.items()):
+            self._holds_refused.add_metric(of, count)
 
     def _add_group(self, report: GroupReport) -> None:
         state = report.state

@@ -25,21 +25,25 @@ from otel_budget.sidecar import budget_audit
 from otel_budget.sidecar.failing_runs import Failing, unstorable
 from otel_budget.sidecar.family_verdicts import FamilyVerdicts
 from otel_budget.sidecar.handovers import HandoverOutcome
+from otel_budget.sidecar.hold_refusals import HoldRefusals
+from otel_budget.sidecar.reservations import Reservations, held_now
 from otel_budget.sidecar.returning_runs import ReturningRuns
 from otel_budget.sidecar.shared_budgets import SharedBudgets
-from otel_budget.sidecar.storage.base import StorageError
+from otel_budget.sidecar.storage.base import NO_SHARED_CHANGES, Changes, StorageError
+from otel_budget.sidecar.stored_holds import StoredHolds
 from otel_budget.sidecar.stored_runs import StoredRuns
 from otel_budget.sidecar.suggesting import SuggestedLimits
 from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from otel_budget.core.audit import AuditEntry, AuditPage, AuditQuery
-    from otel_budget.core.budget import Group, TopUp
+    from otel_budget.core.budget import BudgetKey, Group, TopUp
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.ledger.book_values import ClosedWindow
     from otel_budget.ledger.findings import Finding
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.audit_trail import AuditTrail
+    from otel_budget.sidecar.reservations import Order, Result
     from otel_budget.sidecar.storage.base import Restored, Storage
 
 
@@ -94,6 +99,11 @@ class Evaluator:
         self._suggested = SuggestedLimits(restored.past_runs, now)
         self._audit = audit
         self._shared = SharedBudgets(restored.top_ups, restored.choices)
+        self._holds = StoredHolds(restored, now)
+        self._refusals = HoldRefusals(None if audit is None else audit.note)
+        self._reservations = Reservations(
+            self._holds.holds, self._shared, self._ledger, self._refusals
+        )
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
@@ -159,6 +169,8 @@ class Evaluator:
             self._alone = self._family.with_relatives(self._alone)
         if self._shared.settle(now, whole=self._alone is None):
             self._alone = None  # others share what changed
+        self._reservations.settle(now)
+        self._refusals.settle(now)
         self._is_behind = True
         self._let_go(rules, forget_after, now)
         self._retry_unstored()
@@ -169,8 +181,10 @@ class Evaluator:
             self._audit.note_rules(base, now)
         evaluated = self._evaluate(rules, now, every=every)
         self._suggested.take(evaluated, self._ledger.runs, rules, now)
-        if self._disk.note_wall_clock(ahead) and self._audit is not None:
-            self._audit.note_sidecar(now, event="clock_set", seconds=round(ahead, 3))
+        if self._disk.note_wall_clock(ahead):
+            self._holds.holds.all_unstored()
+            if self._audit is not None:
+                self._audit.note_sidecar(now, event="clock_set", seconds=round(ahead, 3))
         self._ledger.books.note_wall_clock(self._disk.ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
         self._rules, self._is_behind = base, False
@@ -260,6 +274,8 @@ class Evaluator:
             rest=rest,
             suggestions=self._suggested.report(),
             budgets=self._shared.report(),
+            held=held_now(self._holds.holds, ledger.books.budgets, now),
+            holds_refused=dict(self._refusals.counts),
         )
 
     def apply_override(
@@ -302,6 +318,30 @@ class Evaluator:
         except BaseException:
             self._shared.take_back(granted)
             raise
+
+    def reserve(self, orders: Sequence[Order], rules: Rules, now: float) -> list[Result]:
+        """Do orders on reservations; return what came of each, once all of it is stored.
+
+        No run is judged: verdicts follow from what is counted. Raises StorageError; nothing was
+        done then.
+        """
+        self._shared.begin(rules, self._ledger, now)
+        holds = self._holds.holds
+        holds.begin()
+        try:
+            found = self._reservations.take(orders, now)
+            shared = self._holds.changes(NO_SHARED_CHANGES, self._disk.ahead)
+            self._storage.commit(Changes(self._sequence, shared=shared))
+        except BaseException:
+            holds.undo()
+            raise
+        holds.end()
+        holds.stored()
+        return found
+
+    def held(self, now: float) -> dict[BudgetKey, Mapping[str, Number]]:
+        """Return what is held of each group of a budget of which something is."""
+        return held_now(self._holds.holds, self._ledger.books.budgets, now)
 
     def overrides_of(
         self, session_id: str, most: int, now: float
@@ -526,6 +566,7 @@ class Evaluator:
             if self._audit is not None:
                 self._audit.note_anew(now)
             self._shared.all_unstored()
+            self._holds.holds.all_unstored()
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         ends, books = self._suggested.unstored, self._ledger.books
@@ -538,9 +579,10 @@ class Evaluator:
             entries = self._audit.offer(changes, live, override, of_budgets)
         self._disk.write(
             sequence, self._fresh(), live, verdicts, override, ends=ends, books=booked,
-            entries=entries, shared=shared,
+            entries=entries, shared=self._holds.changes(shared, self._disk.ahead),
         )  # fmt: skip
         books.stored()
+        self._holds.holds.stored()
         self._suggested.stored(all_judged=self._alone is None)
         self._shared.stored(all_judged=self._alone is None)
         self._sequence = sequence

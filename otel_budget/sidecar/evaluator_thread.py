@@ -7,7 +7,7 @@ published yet, and what was published is stored: leaving it is no worse than a c
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from otel_budget.runtime.workers import Workers
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from otel_budget.sidecar.tick_result import TickResult
     from otel_budget.sources.base import Clock
+
+
+T = TypeVar("T")
 
 
 class GaveUpError(Exception):
@@ -55,6 +58,10 @@ class EvaluatorThread:
 
     async def run_tick(self, tick: Callable[..., TickResult], *arguments: Any) -> TickResult:
         """Run a tick. Raises GaveUpError when the process has to end meanwhile."""
+        return await self.run_step(tick, *arguments)
+
+    async def run_step(self, tick: Callable[..., T], *arguments: Any) -> T:
+        """Run what uses the storage. Raises GaveUpError when the process has to end meanwhile."""
         self._began_at = self._clock()
         limit = self._limit = asyncio.timeout_at(self._end_by)
         try:

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import Observation, Problem, plain_target
 from otel_budget.core.reasons import Reason
+from otel_budget.core.reservation import ReservationRefusedError
 from otel_budget.sidecar.batches import Batches
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.handovers import HandoverOutcome, Handovers
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
+from otel_budget.sidecar.order_queue import OrderQueue
 from otel_budget.sidecar.process_absence import Missed
 from otel_budget.sidecar.refused_pushes import RefusedPushes
 from otel_budget.sidecar.steps import Steps
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from otel_budget.core.audit import AuditPage, AuditQuery
-    from otel_budget.core.budget import Group, TopUp
+    from otel_budget.core.budget import BudgetKey, Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.book_values import ClosedWindow
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.evaluator import Evaluator
     from otel_budget.sidecar.metrics import SidecarMetrics
+    from otel_budget.sidecar.reservations import Order, Reserved, Result
     from otel_budget.sidecar.settings import Settings
     from otel_budget.sources.base import Clock, Source
 
@@ -113,6 +117,7 @@ class Loop:
         self.refused_pushes = RefusedPushes()
         self._nudging, self._pushed = Nudging(self.evaluate), Batches(self._judge_pushed)
         self._handovers = Handovers(self.evaluate, self._handed_over, clock)
+        self._orders = OrderQueue(self._take_orders)
 
     @property
     def ready(self) -> bool:
@@ -128,6 +133,11 @@ class Loop:
     def budgets(self) -> Mapping[str, BudgetReport] | None:
         """As in ``sidecar.api.host.Host``."""
         return self._steps.budgets
+
+    @property
+    def held(self) -> Mapping[BudgetKey, Mapping[str, Number]]:
+        """As in ``sidecar.api.host.Host``."""
+        return self._steps.held
 
     @property
     def unjudged_for(self) -> float:
@@ -363,6 +373,17 @@ class Loop:
             given = await self._steps.take_top_up(asked, self.settings, now)
         self._event_log.log_top_up(given, client, again=given.given_at < now)
         return given
+
+    async def reserve(self, order: Order) -> Reserved:
+        """Do an order on a reservation; see ``sidecar.api.host.Host``."""
+        result = await self._orders.do(order)
+        if isinstance(result, ReservationRefusedError):
+            raise result
+        return result
+
+    async def _take_orders(self, orders: Sequence[Order]) -> Sequence[Result]:
+        async with self._thread.lock:
+            return await self._steps.take_orders(orders, self.settings, self._clock())
 
     async def closed_windows(
         self, budget: str, groups: Sequence[Group], most: int

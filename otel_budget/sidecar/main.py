@@ -63,10 +63,11 @@ if TYPE_CHECKING:
 
     from otel_budget.config.schema import AuditConfig, SidecarConfig
     from otel_budget.core.audit import AuditPage, AuditQuery
-    from otel_budget.core.budget import Group, TopUp
+    from otel_budget.core.budget import BudgetKey, Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.owner_labels import Details
+    from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.book_values import ClosedWindow
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.api.host import ReceiverInfo
     from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.handovers import HandoverOutcome
+    from otel_budget.sidecar.reservations import Order, Reserved
     from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock
 
@@ -208,6 +210,13 @@ class _Host:
 
     async def top_up(self, asked: TopUpRequest, client: str) -> TopUp:
         return await self.loop.top_up(asked, client)
+
+    @property
+    def held(self) -> Mapping[BudgetKey, Mapping[str, Number]]:
+        return self.loop.held
+
+    async def reserve(self, order: Order) -> Reserved:
+        return await self.loop.reserve(order)
 
     async def closed_windows(
         self, budget: str, groups: Sequence[Group], most: int

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import Observation
     from otel_budget.core.verdict import Verdict
-    from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sources.base import Clock
 
 #: Upper bounds in seconds: from a scrape on the same host to a slow query over many runs.
@@ -182,20 +181,21 @@ class SidecarMetrics(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield every metric of ``semconv.SIDECAR_METRICS``, from one moment."""
         with self._lock:
-            verdicts, budgets = self._last.verdicts, self._last.budgets
+            last, verdicts, budgets = self._last, self._last.verdicts, self._last.budgets
             now = self._clock()
             others = [*self._of_counts(), *self._of_the_process()]
         # Not under the lock, for which the event loop would wait: of 100,000 runs it takes seconds.
         yield from self._of_verdicts(verdicts)
         yield from bound_runs((one for one in verdicts if not one.is_over(now)), budgets)
-        yield from self._of_budgets(budgets.values())
+        yield from self._of_budgets(last)
         yield from others
 
     @staticmethod
-    def _of_budgets(reports: Iterable[BudgetReport]) -> Iterable[Family]:
+    def _of_budgets(last: TickResult) -> Iterable[Family]:
         families = BudgetFamilies()
-        for report in reports:
+        for report in last.budgets.values():
             families.add(report)
+        families.add_held(last.held, last.holds_refused, last.budgets)
         return families.families
 
     def _of_verdicts(self, verdicts: Iterable[Verdict]) -> Iterator[Family]:

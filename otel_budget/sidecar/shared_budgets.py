@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.core.budget import Budget, WhenLow, WindowKind, WindowSpan
+from otel_budget.core.budget import Budget, Mode, WhenLow, WindowKind, WindowSpan
 from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.budgets import NO_POOLS, Pools, budget_state, outline_of, weighed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import BudgetState
+    from otel_budget.ledger.book_values import GroupUse
     from otel_budget.ledger.ledger import Ledger
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.finish_most import Choice
@@ -228,14 +229,18 @@ class SharedBudgets:
         known = self._standing.get(key)
         if known is not None and known.revision == use.revision:
             return known
+        state, top_ups = self._state_of(key, use)
+        known = self._standing[key] = _Standing(use.revision, state, top_ups, use.counted_from)
+        return known
+
+    def _state_of(self, key: BudgetKey, use: GroupUse) -> tuple[BudgetState, tuple[TopUp, ...]]:
         budget = self._budgets[key[0]]
         top_ups = self._top_ups.in_force(key, use.span, self._now)
         state = budget_state(
             budget, key[1], use.used, use.span, top_up=sum_of(top_ups), carried=use.carried,
             at_least=use.at_least.intersection(budget.limits),
         )  # fmt: skip
-        known = self._standing[key] = _Standing(use.revision, state, top_ups, use.counted_from)
-        return known
+        return state, top_ups
 
     def _own(self, budget: Budget, group: Group, run: RunTotals) -> BudgetState:
         """Return how a budget over each run by itself stands for one: by its own use."""
@@ -245,6 +250,25 @@ class SharedBudgets:
             budget, group, weighed(budget, run), span, top_up=sum_of(top_ups),
             at_least=run.uncertainty.at_least.intersection(budget.limits),
         )  # fmt: skip
+
+    def standings(self, run: RunTotals) -> list[tuple[Budget, Group, BudgetState]]:
+        """Return how the budgets of a run that are enforced stand right now.
+
+        Between steps, after ``begin``; what the next step finds changed is what it was before.
+        """
+        if self._ledger is None:
+            return []
+        found = []
+        for name, group in self._ledger.books.keys_of(run):
+            budget = self._budgets[name]
+            if budget.mode is not Mode.ENFORCE:
+                continue
+            if budget.window.kind is WindowKind.RUN:
+                state = self._own(budget, group, run)
+            else:
+                state, _ = self._state_of((name, group), self._ledger.books.use_of(name, group))
+            found.append((budget, group, state))
+        return found
 
     # Top-ups.
 

@@ -12,16 +12,18 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_budget.core.override import OverrideRefusedError, Refusal
+from otel_budget.core.reservation import ReservationRefusal, ReservationRefusedError
 from otel_budget.core.top_up import TopUpRefusal, TopUpRefusedError
 from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from otel_budget.core.budget import TopUp
+    from otel_budget.core.budget import BudgetKey, TopUp
     from otel_budget.core.observation import Observation
     from otel_budget.core.override import Override
+    from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
     from otel_budget.sidecar.budget_report import BudgetReport
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.event_log import EventLog
     from otel_budget.sidecar.metrics import SidecarMetrics
     from otel_budget.sidecar.process_absence import Missed
+    from otel_budget.sidecar.reservations import Order, Result
     from otel_budget.sidecar.settings import Settings
     from otel_budget.sidecar.tick_result import TickResult
     from otel_budget.sources.base import Clock
@@ -57,6 +60,8 @@ class Steps:
         """As in ``sidecar.api.host.Host``."""
         self.budgets: Mapping[str, BudgetReport] | None = None
         """How the shared budgets stand, by name; None until there was a step."""
+        self.held: Mapping[BudgetKey, Mapping[str, Number]] = {}
+        """What is reserved of each group of a budget of which something is."""
         self.evaluated_at = clock()
         """When all runs were last judged and published."""
         self._evaluator, self._broadcaster = evaluator, broadcaster
@@ -145,8 +150,28 @@ class Steps:
             raise RuntimeError("a step that takes a top-up gives one")
         return result.granted
 
+    async def take_orders(
+        self, orders: Sequence[Order], settings: Settings, now: float
+    ) -> Sequence[Result]:
+        """Do orders on reservations; return what came of each once it is stored.
+
+        Raises ReservationRefusedError if nothing could be stored: nothing was done then, or nobody
+        knows.
+        """
+        try:
+            found = await self.thread.run_step(self._evaluator.reserve, orders, settings.rules, now)
+        except StorageError as exc:
+            self._event_log.log_not_stored(exc)
+            detail = "it could not be stored and is not in force: the sidecar's log says why"
+            raise ReservationRefusedError(ReservationRefusal.NOT_STORED, detail) from exc
+        except GaveUpError as exc:
+            detail = "the sidecar is ending: whether it was stored is not known"
+            raise ReservationRefusedError(ReservationRefusal.NOT_STORED, detail) from exc
+        self.held = self._evaluator.held(now)
+        return found
+
     def _publish(self, result: TickResult) -> None:
-        self.budgets = result.budgets
+        self.budgets, self.held = result.budgets, result.held
         self._broadcaster.publish(result.evaluated, result.forgotten)
         for note in (self._metrics.note_result, self._event_log.log_result):
             try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.audit import AuditEntry
-    from otel_budget.core.budget import TopUp
+    from otel_budget.core.budget import BudgetKey, TopUp
     from otel_budget.core.observation import Observation
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.findings import Finding, RunFailure
@@ -112,5 +112,9 @@ class TickResult:
     """What was added to the audit log."""
     budgets: Mapping[str, BudgetReport] = dataclasses.field(default_factory=dict)
     """How the shared budgets stand, by name."""
+    held: Mapping[BudgetKey, Mapping[str, Number]] = dataclasses.field(default_factory=dict)
+    """What is reserved of each group of a budget of which something is."""
+    holds_refused: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    """Reservations that were refused since the process began, by budget and reason."""
     granted: TopUp | None = None
     """What an operator added to a shared budget by this step, or had added before."""

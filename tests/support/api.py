@@ -9,7 +9,7 @@ import jsonschema
 
 from otel_budget.core import audit, sse, verdict_json
 from otel_budget.core.audit import AuditEntry, AuditKind, AuditPage, AuditQuery
-from otel_budget.core.budget import Group, TopUp
+from otel_budget.core.budget import BudgetKey, Group, TopUp
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.override import (
     Override,
@@ -19,6 +19,8 @@ from otel_budget.core.override import (
     Refusal,
 )
 from otel_budget.core.owner_labels import NO_DETAILS, Details
+from otel_budget.core.quantities import Number
+from otel_budget.core.reservation import ReservationRefusal, ReservationRefusedError
 from otel_budget.core.top_up import TopUpRefusedError, TopUpRequest
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.book_values import ClosedWindow
@@ -28,6 +30,7 @@ from otel_budget.sidecar.api.host import ReceiverInfo
 from otel_budget.sidecar.budget_report import BudgetReport
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.nudging import NudgeOutcome
+from otel_budget.sidecar.reservations import Order, Reserved
 from otel_budget.sidecar.storage.base import StorageError
 from tests.support.sidecar_fixtures import LEASE, START, verdict
 
@@ -51,6 +54,10 @@ class Host:
         self.topped_up: list[tuple[TopUpRequest, str]] = []
         """With the address that each came from."""
         self.refuses: TopUpRefusedError | None = None
+        self.held: Mapping[BudgetKey, Mapping[str, Number]] = {}
+        self.orders: list[Order] = []
+        self.reserves: Reserved | ReservationRefusedError | None = None
+        """What comes of orders on reservations; None: no run is known."""
         self.asked_of_log: AuditQuery | None = None
         self.storage_fails = False
         self.told: list[tuple[str, str | None, int | None, str, str]] = []
@@ -101,6 +108,16 @@ class Host:
             asked.key, asked.budget, asked.group, asked.amounts, asked.reason, asked.by, self.now(),
             asked.until, 0.0, asked.asked,
         )  # fmt: skip
+
+    async def reserve(self, order: Order) -> Reserved:
+        """Hold, or do what else is asked, for every run but ``b``."""
+        self.orders.append(order)
+        if self.reserves is None:
+            detail = "no run is known here"
+            raise ReservationRefusedError(ReservationRefusal.UNKNOWN_RUN, detail)
+        if isinstance(self.reserves, ReservationRefusedError):
+            raise self.reserves
+        return self.reserves
 
     async def overrides_of(
         self, session_id: str, limit: int

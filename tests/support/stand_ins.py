@@ -12,6 +12,8 @@ import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -111,6 +113,45 @@ class Fallback(Model):
         self.models = list(models)
 
 
+@dataclass
+class UserPromptPart:
+    """Pydantic AI's part of a request that the user says."""
+
+    content: str
+    part_kind: str = "user-prompt"
+
+
+@dataclass
+class ToolReturnPart:
+    """Pydantic AI's part of a request that a tool returned."""
+
+    tool_name: str
+    content: Any
+    tool_call_id: str
+    part_kind: str = "tool-return"
+
+
+@dataclass
+class ModelRequest:
+    """Pydantic AI's request."""
+
+    parts: list[Any]
+    kind: str = "request"
+
+
+@dataclass
+class Parameters:
+    """Pydantic AI's parameters of a request, as far as they have tools."""
+
+    function_tools: list[Any] = field(default_factory=list)
+    native_tools: list[Any] = field(default_factory=list)
+    output_tools: list[Any] = field(default_factory=list)
+
+
+#: Pydantic AI's context of an agent's run.
+RUN_CONTEXT: ContextVar[Any] = ContextVar("stand_in_run_context", default=None)
+
+
 class Provider:
     """The Agents SDK's provider of models."""
 
@@ -149,6 +190,23 @@ class Runner:
     def run_streamed(cls, agent: Any, *, hooks: Any = None, **_: Any) -> Any:
         """Do as the SDK: the run goes on in a task."""
         return SimpleNamespace(run_loop_task=asyncio.create_task(agent(hooks)))
+
+
+class Invoker:
+    """The Agents SDK's caller of a tool: hands its error to the model."""
+
+    def __init__(self, function: Any) -> None:
+        """Call a function."""
+        self._invoke_tool_impl = function
+        self.handed: list[Exception] = []
+
+    async def __call__(self, ctx: Any, arguments: str) -> Any:
+        """Do as the SDK."""
+        try:
+            return await self._invoke_tool_impl(ctx, arguments)
+        except Exception as exc:  # noqa: BLE001 - as the SDK
+            self.handed.append(exc)
+            return f"An error occurred: {exc}"
 
 
 class Toolset:
@@ -226,10 +284,14 @@ def langchain(adapter: Load) -> Any:
 @pytest.fixture
 def openai_agents(adapter: Load) -> Any:
     """The adapter for the Agents SDK, over stand-ins."""
-    interface = {"Model": Model, "ModelProvider": Provider}
+    root = type("Model", (Model,), {})  # the adapter looks through its classes
+    interface = {"Model": root, "ModelProvider": Provider}
+    tools = ModuleType("agents.tool")
+    invoker = type("Invoker", (Invoker,), {})
+    vars(tools)["_FailureHandlingFunctionToolInvoker"] = invoker
     exceptions = {"AgentsException": type("AgentsException", (Exception,), {})}
     return adapter("openai_agents", {
-        "agents": {}, "agents.exceptions": exceptions, "agents.models": {},
+        "agents": {"tool": tools}, "agents.exceptions": exceptions, "agents.models": {},
         "agents.lifecycle": {"RunHooksBase": Hooks},
         "agents.run": {"Runner": type("Runner", (), dict(vars(Runner)))},
         "agents.models.interface": interface,
@@ -240,9 +302,15 @@ def openai_agents(adapter: Load) -> Any:
 @pytest.fixture
 def pydantic_ai(adapter: Load) -> Any:
     """The adapter for Pydantic AI, over stand-ins."""
-    models = {"Model": Model, "infer_model": lambda model: model}
+    root = type("Model", (Model,), {})  # the adapter looks through its classes
+    models = {"Model": root, "infer_model": lambda model: model}
     return adapter("pydantic_ai", {
         "pydantic_ai": {}, "pydantic_ai.models": models,
+        "pydantic_ai._run_context": {"get_current_run_context": RUN_CONTEXT.get},
+        "pydantic_ai.messages": {
+            "ModelRequest": ModelRequest, "UserPromptPart": UserPromptPart,
+            "ToolReturnPart": ToolReturnPart,
+        },
         "pydantic_ai.models.fallback": {"FallbackModel": Fallback},
         "pydantic_ai.models.wrapper": {"WrapperModel": Wrapper},
         "pydantic_ai.toolsets": {"CombinedToolset": type("Combined", (Toolset,), {})},

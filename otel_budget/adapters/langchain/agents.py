@@ -14,7 +14,8 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelResponse
 from langchain_core.messages import HumanMessage, ToolMessage
 
-from otel_budget.adapters.ending import MARK, report_progress
+from otel_budget.adapters import progress
+from otel_budget.adapters.ending import MARK
 from otel_budget.adapters.langchain import handler as callbacks
 from otel_budget.adapters.langchain.finished import as_text, messages_in, unanswered
 from otel_budget.core.exceeded import BudgetExceeded
@@ -118,7 +119,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
 
     def _told(self, request: Any, sink: UsageSink | None) -> Any:
         """Return a request with what is left of the budget; report the progress."""
-        report_progress(sink, self._progress(request.state))
+        progress.report(sink, self._progress(request.state))
         briefing = self._ending.briefing(sink)
         messages = list(answered(request.messages))
         if briefing:

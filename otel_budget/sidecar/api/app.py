@@ -26,6 +26,7 @@ from otel_budget.sidecar.api.openapi import Description
 from otel_budget.sidecar.api.overrides import RunOverrides
 from otel_budget.sidecar.api.problem import HANDLERS
 from otel_budget.sidecar.api.receiver import Receiver
+from otel_budget.sidecar.api.reservations import Reservations
 from otel_budget.sidecar.api.route import Access, handlers_of
 from otel_budget.sidecar.api.run_state import RunState
 from otel_budget.sidecar.api.stream import Streams
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 #: In the order of the description.
 TOPICS: Final = (
     Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Usage, Budgets, TopUps,
-    Audit, Metrics, Receiver, Health, Description,
+    Reservations, Audit, Metrics, Receiver, Health, Description,
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def build_app(
         Usage(host),
         Budgets(host),
         TopUps(host, limits.request_body),
+        Reservations(host, limits.request_body),
         Audit(host),
         Metrics(host),
         Receiver(host),

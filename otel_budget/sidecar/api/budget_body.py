@@ -12,7 +12,7 @@ from otel_budget.core import budget_json
 from otel_budget.core.budget import Mode, WhenLow
 from otel_budget.core.budget_text import window_json, window_text
 from otel_budget.core.quantities import as_json
-from otel_budget.core.resources import COUNTED, RESOURCES
+from otel_budget.core.resources import COUNTED, RESOURCES, ZERO
 from otel_budget.core.top_up import RESET
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.sidecar.api.models import ABSENT, LIMIT_FROM, Amount, Body, Share, one_of
@@ -51,6 +51,9 @@ class BudgetResourceBody(Body):
     ratio: float
     """Used divided by limit."""
     status: LimitStatus
+    held: Amount = ABSENT
+    """What is reserved and not counted yet, as the budget weighs it: `/v1/budgets` says it, and
+    verdicts do not mind it."""
     at_least: bool = ABSENT
     """True when part of the use is unknown. Absent otherwise."""
 
@@ -188,9 +191,16 @@ def no_group() -> dict[str, Any]:
     }
 
 
-def group_members(budget: Budget, report: GroupReport) -> dict[str, Any]:
-    """Return the members of one group, as JSON types, with the rule of its window."""
+def group_members(
+    budget: Budget, report: GroupReport, held: Mapping[str, Number]
+) -> dict[str, Any]:
+    """Return the members of one group, as JSON types, with the rule of its window.
+
+    held: what is reserved of it, per resource; absent is nothing.
+    """
     state = budget_json.to_dict(report.state)
+    for resource, one in state["resources"].items():
+        one["held"] = as_json(held.get(resource, ZERO[resource]))
     return {
         **state,
         "window": _ruled(budget, state["window"]),
@@ -288,6 +298,7 @@ GROUP_EXAMPLE: Final[dict[str, Any]] = {
     **DEFINITION_EXAMPLE,
     **STATE_EXAMPLE,
     "window": {**DEFINITION_EXAMPLE["window"], **STATE_EXAMPLE["window"]},
+    "resources": {name: {**one, "held": 16000} for name, one in STATE_EXAMPLE["resources"].items()},
     "exhaustion_seconds": {semconv.TOKENS: 921600.0},
     "top_ups": [],
 }

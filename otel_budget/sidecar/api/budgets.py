@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from otel_budget.core.budget import Budget, Group
+    from otel_budget.core.quantities import Number
     from otel_budget.sidecar.api.host import Host
     from otel_budget.sidecar.budget_report import BudgetReport, GroupReport
 
@@ -147,7 +148,7 @@ class Budgets:
         limit, after = _limit(request), _after(request, reports)
         places = (place for name in sorted(reports) for place in _places(reports[name]))
         found = list(islice((p for p in places if after is None or p > after), limit + 1))
-        items = [_item(reports[place[0]], place) for place in found[:limit]]
+        items = [self._item(reports[place[0]], place) for place in found[:limit]]
         following = _cursor_of(reports, found[limit - 1]) if len(found) > limit else None
         return json_response(json.dumps({"budgets": items, "next_cursor": following}))
 
@@ -195,12 +196,12 @@ class Budgets:
         following = _cursor_of(reports, rest[limit - 1]) if len(rest) > limit else None
         members = definition(report)
         if one is not None:
-            members |= group_members(budget, one)
+            members |= group_members(budget, one, self._held(budget, one.group))
             most = windows_wanted(request, "windows", _CLOSED)
             found = await closed_windows(self._host, budget, [one.group], most) if most else []
             members["closed_windows"] = found
         members |= {
-            "groups": [_item(report, place) for place in rest[:limit]],
+            "groups": [self._item(report, place) for place in rest[:limit]],
             "groups_total": len(report.groups),
             "refused_groups": report.refused_groups,
             "next_cursor": following,
@@ -242,6 +243,16 @@ class Budgets:
             if not found:
                 budget_named(name, reports)
         return json_response(json.dumps({"windows": found}))
+
+    def _item(self, report: BudgetReport, place: _Place) -> dict[str, Any]:
+        if len(place) == 1:
+            return {**definition(report), **no_group()}
+        group, budget = _group_at(place), report.budget
+        members = group_members(budget, report.groups[group], self._held(budget, group))
+        return {**definition(report), **members}
+
+    def _held(self, budget: Budget, group: Group) -> Mapping[str, Number]:
+        return self._host.held.get((budget.name, group), {})
 
     def _reports(self) -> Mapping[str, BudgetReport]:
         reports = self._host.budgets
@@ -353,9 +364,3 @@ def _cursor_of(reports: Mapping[str, BudgetReport], place: _Place) -> str:
     if len(place) == 1:
         return place[0]
     return f"{place[0]}/{reports[place[0]].budget.group_text(_group_at(place))}"
-
-
-def _item(report: BudgetReport, place: _Place) -> dict[str, Any]:
-    if len(place) == 1:
-        return {**definition(report), **no_group()}
-    return {**definition(report), **group_members(report.budget, report.groups[_group_at(place)])}

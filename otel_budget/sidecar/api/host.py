@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_budget.core.audit import AuditPage, AuditQuery
-    from otel_budget.core.budget import Group, TopUp
+    from otel_budget.core.budget import BudgetKey, Group, TopUp
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.owner_labels import Details
+    from otel_budget.core.quantities import Number
     from otel_budget.core.top_up import TopUpRequest
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.book_values import ClosedWindow
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.budget_report import BudgetReport
     from otel_budget.sidecar.handovers import HandoverOutcome
     from otel_budget.sidecar.nudging import NudgeOutcome
+    from otel_budget.sidecar.reservations import Order, Reserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,16 @@ class Host(Protocol):
 
         client: address it came from. Raises TopUpRefusedError, and InvalidValueError for an end at
         the reset of a window that has none.
+        """
+
+    @property
+    def held(self) -> Mapping[BudgetKey, Mapping[str, Number]]:
+        """What is reserved of each group of a budget of which something is."""
+
+    async def reserve(self, order: Order) -> Reserved:
+        """Do an order on a reservation; return how it stands, once that is stored.
+
+        Raises ReservationRefusedError.
         """
 
     async def overrides_of(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.book_values import BookChanges, ClosedWindow, StoredBooks
+    from otel_budget.ledger.holds import Hold
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.finish_most import Choice
     from otel_budget.policy.suggester import PastRun, RunKey
@@ -55,10 +56,14 @@ class SharedChanges(NamedTuple):
     """Runs that were told to go on in a budget that is low."""
     dropped: tuple[tuple[BudgetKey, str], ...] = ()
     """Budget, group and session id of those that are not any more."""
+    holds: tuple[Hold, ...] = ()
+    """Reservations that are new, or other ones than before."""
+    forgotten: tuple[str, ...] = ()
+    """Ids of those that are not needed any more."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write."""
-        return bool(self.top_ups or self.gone or self.choices or self.dropped)
+        return any(self)
 
 
 NO_SHARED_CHANGES: Final = SharedChanges()
@@ -89,6 +94,8 @@ class Restored:
     """What operators added to shared budgets."""
     choices: tuple[Choice, ...] = ()
     """Runs that were told to go on in a budget that is low."""
+    holds: tuple[Hold, ...] = ()
+    """What is reserved in shared budgets, by the system's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is stored of shared budgets beside their books: grants, and who was told to go on.
+"""What is stored of shared budgets beside their books: grants, reservations, who was told to go on.
 
 One JSON text each, sealed as those in records.py.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.core.budget import TopUp
 from otel_budget.core.quantities import as_json
+from otel_budget.ledger.holds import Claim, Hold, HoldState
 from otel_budget.policy.finish_most import Choice
 from otel_budget.sidecar.storage.records import sealed, unsealed
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from otel_budget.core.budget import Group
     from otel_budget.core.quantities import Number
 
-_TOP_UP, _CHOICE = "top_up", "choice"
+_TOP_UP, _CHOICE, _HOLD = "top_up", "choice", "hold"
 _COMPACT: Final = (",", ":")
 
 
@@ -69,6 +70,52 @@ def choice_of(body: bytes) -> Choice:
 def choice_place(budget: str, group: Group, session_id: str) -> str:
     """Return what a run that was told to go on is known by."""
     return json.dumps([budget, group, session_id], separators=_COMPACT)
+
+
+def hold_body(hold: Hold) -> str:
+    """Return the text of a reservation's row."""
+    body = {
+        "hold": hold.id,
+        "key": hold.key,
+        "asked": hold.asked,
+        "session_id": hold.session_id,
+        "started_at": hold.started_at,
+        "amounts": _as_json(hold.amounts),
+        "claims": [
+            [*claim[:3], claim.until if math.isfinite(claim.until) else None, claim.weight]
+            for claim in hold.claims
+        ],
+        "lease_seconds": hold.lease_seconds,
+        "until": hold.until,
+        "state": str(hold.state),
+        "used": _as_json(hold.used),
+        "recorded_at": hold.recorded_at,
+    }
+    return sealed(json.dumps(body, separators=_COMPACT), _HOLD)
+
+
+def hold_of(body: bytes) -> Hold:
+    """Return the reservation in a row."""
+    data = json.loads(unsealed(body, _HOLD))
+    start = data["started_at"]
+    return Hold(
+        id=str(data["hold"]), key=str(data["key"]), asked=str(data["asked"]),
+        session_id=str(data["session_id"]), started_at=None if start is None else float(start),
+        amounts=_amounts(data["amounts"]), claims=tuple(map(_claim, data["claims"])),
+        lease_seconds=float(data["lease_seconds"]), until=float(data["until"]),
+        state=HoldState(data["state"]), used=_amounts(data["used"]),
+        recorded_at=float(data["recorded_at"]),
+    )  # fmt: skip
+
+
+def _claim(data: Any) -> Claim:
+    budget, group, run, until, weight = data
+    end = math.inf if until is None else float(until)
+    return Claim(str(budget), _group(group), str(run), end, int(weight))
+
+
+def _as_json(amounts: Mapping[str, Number]) -> dict[str, Any]:
+    return {name: as_json(amount) for name, amount in amounts.items()}
 
 
 def _group(value: Any) -> Group:

@@ -161,7 +161,7 @@ def test_tools_count_however_agents_are_run(openai_agents: Any, make: Make) -> N
     async def streamed(agent: Any) -> None:
         await runner().run_streamed(agent).run_loop_task
 
-    openai_agents._count_tools()  # changes nothing
+    openai_agents.watch_runner()  # changes nothing
     for run in (
         lambda agent: asyncio.run(runner().run(agent)),
         lambda agent: runner().run_sync(agent),

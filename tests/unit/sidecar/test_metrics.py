@@ -183,7 +183,7 @@ def test_what_did_not_happen_yet_is_there_at_0(tmp_path: Path) -> None:
     resets = found["otel_budget_sidecar_resets_total"]
     assert resets == {(reason,): 0.0 for reason in semconv.RESET_REASONS}
     changes = found["otel_budget_verdict_changes_total"]
-    assert {reason for _, reason in changes} == set(Reason) - {"sidecar_lost"}
+    assert {reason for _, reason in changes} == set(Reason) - {"sidecar_lost", "budget_busy"}
     assert not any(changes.values())
     refused = found["otel_budget_sidecar_refused_requests_total"]
     assert refused == {(reason,): 0.0 for reason in semconv.REFUSAL_REASONS}

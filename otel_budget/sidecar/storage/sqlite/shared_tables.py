@@ -1,4 +1,4 @@
-"""The tables of shared budgets beside their books: grants, and who was told to go on."""
+"""The tables of shared budgets beside their books: grants, reservations, who was told to go on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from otel_budget.sidecar.storage.shared_rows import (
     choice_body,
     choice_of,
     choice_place,
+    hold_body,
+    hold_of,
     top_up_body,
     top_up_of,
 )
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_budget.core.budget import TopUp
+    from otel_budget.ledger.holds import Hold
     from otel_budget.policy.finish_most import Choice
     from otel_budget.sidecar.storage.base import SharedChanges
     from otel_budget.sidecar.storage.sqlite.rows import Rows
@@ -31,6 +34,7 @@ T = TypeVar("T")
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS top_up (place TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS budget_choice (place TEXT PRIMARY KEY, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS budget_hold (place TEXT PRIMARY KEY, body TEXT NOT NULL)",
 )
 
 
@@ -50,6 +54,11 @@ def write_shared(db: sqlite3.Connection, changes: SharedChanges) -> None:
         "INSERT OR REPLACE INTO budget_choice VALUES (?, ?)",
         [(choice_place(*one.key, one.session_id), choice_body(one)) for one in changes.choices],
     )
+    db.executemany("DELETE FROM budget_hold WHERE place = ?", [(one,) for one in changes.forgotten])
+    db.executemany(
+        "INSERT OR REPLACE INTO budget_hold VALUES (?, ?)",
+        [(one.id, hold_body(one)) for one in changes.holds],
+    )
 
 
 def write_top_ups(db: sqlite3.Connection, given: Iterable[TopUp]) -> None:
@@ -61,11 +70,14 @@ def write_top_ups(db: sqlite3.Connection, given: Iterable[TopUp]) -> None:
     )
 
 
-def read_shared(rows: Rows) -> tuple[tuple[TopUp, ...], tuple[Choice, ...]]:
+def read_shared(
+    rows: Rows,
+) -> tuple[tuple[TopUp, ...], tuple[Choice, ...], tuple[Hold, ...]]:
     """Return what can be read of them."""
     grants = _readable(rows, "top_up", top_up_of, "these grants do not hold any more")
     choices = _readable(rows, "budget_choice", choice_of, "these runs are chosen anew")
-    return grants, choices
+    holds = _readable(rows, "budget_hold", hold_of, "what they held is free")
+    return grants, choices, holds
 
 
 def _readable(

@@ -144,7 +144,7 @@ class SqliteStorage:
         if misplaced or lost:
             runs += self._restore(misplaced, lost, verdicts)
         self._writer.live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in runs}
-        top_ups, choices = read_shared(self._rows)
+        top_ups, choices, holds = read_shared(self._rows)
         return Restored(
             runs=tuple(runs),
             verdicts=tuple(
@@ -156,6 +156,7 @@ class SqliteStorage:
             stored_at=self._state.age.wall if self._state.commit else None,
             top_ups=top_ups,
             choices=choices,
+            holds=holds,
         )
 
     def _stored_books(self, verdicts: Sequence[Verdict]) -> StoredBooks:

@@ -26,7 +26,9 @@ def test_an_operation_is_guarded_as_it_declares(
     token: str, refused: dict[Access, int],
 ) -> None:  # fmt: skip
     broadcaster.close()  # else a stream would not end
-    path = operation.path.format(session_id="a", stream_id="none", agent="codex", name="none")
+    path = operation.path.format(
+        session_id="a", stream_id="none", agent="codex", name="none", id="none"
+    )
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = guarded.request(operation.method, path, headers=headers)
     if operation.access in refused:

@@ -60,9 +60,11 @@ def test_all_budgets_are_listed_by_name_and_group(three: TestClient) -> None:
 
 def test_a_group_is_told_as_verdicts_tell_it(three: TestClient, host: Host) -> None:
     """With what was configured and the rule of its window beside."""
-    found = three.get("/v1/budgets/users?group=user=ann").json()
     assert host.budgets is not None
+    host.held = {("users", ("ann",)): {"tokens": 70}}
+    found = three.get("/v1/budgets/users?group=user=ann").json()
     state = budget_json.to_dict(host.budgets["users"].groups[("ann",)].state)
+    state["resources"]["tokens"]["held"] = 70
     assert {**found, "window": state["window"]} == {**found, **state}
     assert found["window"] == {
         **state["window"],

@@ -1,0 +1,139 @@
+"""All models of the process: with a budget, or watched for those that were forgotten."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+from agents.models.interface import Model
+
+from otel_budget.adapters.ending import INSTRUCTION, Ending, OnStop
+from otel_budget.adapters.openai_agents.models import SCOPE, Budget, BudgetModel
+from otel_budget.adapters.openai_agents.runs import turns
+from otel_budget.genai import attribution
+from otel_budget.genai.call_tracker import CALL_TRACKER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from agents.items import ModelResponse, TResponseStreamEvent
+
+    from otel_budget.adapters.openai_agents.models import Progress
+    from otel_budget.genai.reported_call import HasUsageSink
+
+_INSTALLED: Final = "otel_budget_installed"
+#: Whose models are all there are, but for an application's own.
+_SDK: Final = "agents."
+
+
+class _Everywhere:
+    """What holds for calls of models that have no budget of their own."""
+
+    budget: Budget | None = None
+
+    def budget_for(self, model: Any) -> Budget | None:
+        """Return the budget of a call; None: it has none, or what is around it counts it."""
+        if attribution.scope_around() == SCOPE:
+            return None
+        if self.budget is None and (sink := attribution.current()) is not None:
+            name = getattr(model, "model", None)
+            CALL_TRACKER.notices.forgotten(
+                sink.session_id, name, "OpenAI Agents", "BudgetModel, run_config= or install()"
+            )
+        return self.budget
+
+
+EVERYWHERE: Final = _Everywhere()
+
+
+def install(
+    monitor: HasUsageSink | type[Model] | None = None,
+    *models: type[Model],
+    on_stop: OnStop = "raise",
+    instruction: str = INSTRUCTION,
+    brief: bool = False,
+    progress: Progress = turns,
+) -> None:
+    """Count every call of models in this process, and make only those that may be made: no
+    ``run_config`` that was left out goes uncounted.
+
+    Of the SDK's own models, whenever they are imported, and of the classes given: ``install(Mine)``
+    or ``install(monitor, Mine)``. A BudgetModel around one counts once, by what that one was told.
+    Called again it says anew what holds. The other arguments are those of BudgetModel.
+    """
+    if isinstance(monitor, type):
+        models, monitor = (monitor, *models), None
+    EVERYWHERE.budget = Budget(monitor, Ending(on_stop, instruction, brief), progress)
+    for model in models:
+        _enclose(model)
+
+
+def watch_models() -> None:
+    """See every call of the SDK's own models, of those that are imported later, too."""
+    if getattr(Model, _INSTALLED, False):
+        return
+    plain = vars(Model).get("__init_subclass__")
+
+    def enclosing(cls: type, **about: Any) -> None:
+        if plain is None:
+            super(Model, cls).__init_subclass__(**about)
+        else:
+            plain.__get__(None, cls)(**about)
+        if cls.__module__.startswith(_SDK):
+            _enclose(cls)
+
+    for kind in _all_below(Model):
+        if kind.__module__.startswith(_SDK):
+            _enclose(kind)
+    setattr(Model, _INSTALLED, True)
+    Model.__init_subclass__ = classmethod(enclosing)  # type: ignore[assignment, arg-type] # as it is looked up
+
+
+def _all_below(kind: type) -> Iterator[type]:
+    each: type
+    for each in kind.__subclasses__():
+        yield each
+        yield from _all_below(each)
+
+
+def _enclose(kind: Any) -> None:
+    """Have the calls of a class go through the budget."""
+    plain_response, plain_stream = kind.get_response, kind.stream_response
+    if getattr(plain_response, _INSTALLED, False):
+        return
+
+    @functools.wraps(plain_response)
+    async def get_response(self: Model, *args: Any, **kwargs: Any) -> ModelResponse:
+        budget = EVERYWHERE.budget_for(self)
+        if budget is None:
+            return await plain_response(self, *args, **kwargs)  # type: ignore[no-any-return] # not installed here
+        plain: Any = _Plain(self, plain_response, plain_stream)
+        return await BudgetModel.of(plain, budget).get_response(*args, **kwargs)
+
+    @functools.wraps(plain_stream)
+    async def stream_response(
+        self: Model, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        plain: Any = _Plain(self, plain_response, plain_stream)
+        # Known only here, with the first event: streams are made outside of what counts them.
+        budget = EVERYWHERE.budget_for(self)
+        model = plain if budget is None else BudgetModel.of(plain, budget)
+        stream = model.stream_response(*args, **kwargs)
+        try:
+            async for event in stream:
+                yield event
+        finally:
+            if hasattr(stream, "aclose"):
+                await stream.aclose()
+
+    setattr(get_response, _INSTALLED, True)
+    kind.get_response, kind.stream_response = get_response, stream_response
+
+
+class _Plain:
+    """A model as it is without a budget."""
+
+    def __init__(self, model: Model, get_response: Any, stream_response: Any) -> None:
+        self.model = getattr(model, "model", None)
+        self.get_response = functools.partial(get_response, model)
+        self.stream_response = functools.partial(stream_response, model)

@@ -1,0 +1,130 @@
+"""All models of the process: with a budget, or watched for those that were forgotten.
+
+A model's class is the one place through which every request goes, whoever makes it: an agent, an
+override of its model, a fallback or ``pydantic_ai.direct``. Classes of models that pass requests on
+to others are left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_ai.models import Model
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.wrapper import WrapperModel
+
+from otel_budget.adapters.ending import INSTRUCTION, Ending, OnStop
+from otel_budget.adapters.pydantic_ai.messages import Asked
+from otel_budget.adapters.pydantic_ai.model import SCOPE, Budget
+from otel_budget.genai import attribution
+from otel_budget.genai.call_tracker import CALL_TRACKER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from otel_budget.adapters.pydantic_ai.model import Progress
+    from otel_budget.genai.reported_call import HasUsageSink
+
+_INSTALLED: Final = "otel_budget_installed"
+
+
+class _Everywhere:
+    """What holds for requests of models that have no budget of their own."""
+
+    budget: Budget | None = None
+
+    def budget_for(self, model: Any) -> Budget | None:
+        """Return the budget of a request; None: it has none, or what is around it counts it."""
+        if attribution.scope_around() == SCOPE:
+            return None
+        if self.budget is None and (sink := attribution.current()) is not None:
+            CALL_TRACKER.notices.forgotten(
+                sink.session_id, model.model_name, "Pydantic AI", "budgeted(model) or install()"
+            )
+        return self.budget
+
+
+EVERYWHERE: Final = _Everywhere()
+
+
+def install(
+    monitor: HasUsageSink | None = None,
+    *,
+    on_stop: OnStop = "raise",
+    instruction: str = INSTRUCTION,
+    brief: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Count every request of this process, and make only those that may be made.
+
+    For agents whose model is not ``budgeted``; one that is keeps what it was told. Called again, it
+    says anew what holds. The arguments are those of ``budgeted``.
+    """
+    EVERYWHERE.budget = Budget(monitor, Ending(on_stop, instruction, brief), progress)
+
+
+def watch_models() -> None:
+    """See every request of this process, of classes that are made later, too."""
+    if getattr(Model, _INSTALLED, False):
+        return
+    plain = vars(Model).get("__init_subclass__")
+
+    def enclosing(cls: type, **about: Any) -> None:
+        if plain is None:
+            super(Model, cls).__init_subclass__(**about)
+        else:
+            plain.__get__(None, cls)(**about)
+        _enclose(cls)
+
+    for kind in _all_below(Model):
+        _enclose(kind)
+    setattr(Model, _INSTALLED, True)
+    Model.__init_subclass__ = classmethod(enclosing)  # type: ignore[assignment, arg-type] # as it is looked up
+
+
+def _all_below(kind: type) -> Iterator[type]:
+    each: type
+    for each in kind.__subclasses__():
+        yield each
+        yield from _all_below(each)
+
+
+def _enclose(kind: Any) -> None:
+    """Have the requests of a class go through the budget. One that passes them on is left alone."""
+    if issubclass(kind, WrapperModel | FallbackModel):
+        return
+    own = vars(kind)
+    if "request" in own and not getattr(own["request"], _INSTALLED, False):
+        kind.request = _request(own["request"])
+    if "request_stream" in own and not getattr(own["request_stream"], _INSTALLED, False):
+        kind.request_stream = _request_stream(own["request_stream"])
+
+
+def _request(plain: Any) -> Any:
+    @functools.wraps(plain)
+    async def request(self: Any, *args: Any, **about: Any) -> Any:
+        budget = EVERYWHERE.budget_for(self)
+        if budget is None:
+            return await plain(self, *args, **about)
+        return await budget.request(functools.partial(plain, self), Asked(args, about), self)
+
+    setattr(request, _INSTALLED, True)
+    return request
+
+
+def _request_stream(plain: Any) -> Any:
+    @functools.wraps(plain)
+    @asynccontextmanager
+    async def request_stream(self: Any, *args: Any, **about: Any) -> AsyncGenerator[Any]:
+        budget, opens = EVERYWHERE.budget_for(self), functools.partial(plain, self)
+        asked = Asked(args, about)
+        opened = (
+            opens(*args, **about) if budget is None else budget.request_stream(opens, asked, self)
+        )
+        async with opened as stream:
+            yield stream
+
+    setattr(request_stream, _INSTALLED, True)
+    return request_stream
