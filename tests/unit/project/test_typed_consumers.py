@@ -38,6 +38,8 @@ StreamingResponse: Any
 create_agent: Any
 execute_phase: Any
 estimated_tokens: int
+ask_model: Any
+crawl: Any
 limits: ResourceLimits
 monitor: ResourceMonitor
 phases: list[str]

@@ -1,0 +1,40 @@
+"""What docs/ending-well.md says to write is run, as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import textwrap
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PAGE = (ROOT / "docs" / "ending-well.md").read_text(encoding="utf-8")
+#: Blocks that are run here, by their marks; those with frameworks are run where these are.
+BLOCKS = dict(re.findall(r"<!-- run: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+
+
+def run(name: str, **given: Any) -> dict[str, Any]:
+    """Run a block, at the top level of a coroutine; return its names."""
+    body = textwrap.indent(BLOCKS[name], "    ")
+    names: dict[str, Any] = {}
+    source = f"async def block(names):\n{body}\n    names.update(locals())\n"
+    scope = dict(given)
+    exec(compile(source, f"ending-well.md: {name}", "exec"), scope)  # noqa: S102 - our own page
+    asyncio.run(scope["block"](names))
+    return names
+
+
+def test_a_coroutine_is_cancelled_with_what_it_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    async def crawl(monitor: Any) -> None:
+        for page in range(100):
+            monitor.keep_state({"pages": page})
+            monitor.record_operation(tokens=1_000, api_call=True)
+            await asyncio.sleep(0)
+
+    assert inspect.iscoroutinefunction(crawl)
+    run("coroutine", crawl=crawl)
+    assert re.match(r"stopped \{'pages': \d+\}", capsys.readouterr().out)
