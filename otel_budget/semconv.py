@@ -72,6 +72,10 @@ RUN_STATES: Final = (*SESSION_STATES, VANISHED)
 #: A run in one of these is not there any more, as far as anybody knows.
 OVER_STATES: Final = (*ENDED_STATES, VANISHED)
 
+#: What came of a run's last calls: values of the label ``outcome``. At least one was made; an
+#: exception ended them; one was refused, or more was used than was allowed; none was made.
+WRAP_UP_OUTCOMES: Final = ("done", "failed", "over", "unused")
+
 #: Why a sample is refused, and what becomes of a counter: values of the label ``reason``.
 DUPLICATE: Final = "duplicate"
 IMPLAUSIBLE: Final = "implausible"
@@ -259,6 +263,9 @@ USAGE_UNKNOWN_CALLS: Final = _instrument("usage.unknown_usage_calls", "{call}",
     "API calls of all runs of this process whose tokens are unknown.", *_OWNER, MODEL)
 USAGE_TOOL_CALLS: Final = _instrument("usage.tool_calls", "{call}",
     "Calls of tools by all runs of this process.", *_OWNER)
+WRAP_UPS: Final = _instrument("wrap_ups", "{wrap_up}",
+    "Wrap-ups of all runs of this process, the last calls after a stop in time, by what came of "
+    "them.", *_OWNER, OUTCOME)
 USAGE_METRICS: Final = _all_declared()
 FOLDED_LABELS: Final = _instrument("folded_labels", "{value}",
     "Label values past their cap that were counted as 'other'.", LABEL)
@@ -513,3 +520,4 @@ EVENT_CHECKPOINT: Final = "otel_budget.checkpoint"
 EVENT_CHECKPOINT_FAILED: Final = "otel_budget.checkpoint_failed"
 EVENT_SIDECAR_LOST: Final = "otel_budget.sidecar_lost"
 EVENT_SIDECAR_FOUND: Final = "otel_budget.sidecar_found"
+EVENT_WRAP_UP: Final = "otel_budget.wrap_up"

@@ -229,8 +229,10 @@ class Verdict:
     ordered_at: float | None = None
     """Unix time at which an operator gave the stop that decided; None of any other verdict."""
     wrap_up: WrapUp | None = None
-    """What the run may still use to finish, of a graceful stop before a limit; None: nothing, or it
-    is not stopped."""
+    """What the run may still use to finish, of a graceful stop before a limit, or while it wraps
+    up; None: nothing, or it goes on."""
+    knows_wrap_up: bool = field(default=True, compare=False)
+    """False of a verdict of a sidecar that knows of no last calls: then the run works them out."""
 
     @property
     def ends_first(self) -> str | None:

@@ -117,6 +117,7 @@ def from_dict(data: object) -> Verdict:
         waiting_since=fields.maybe(fields.time, "waiting_since"),
         ordered_at=fields.maybe(fields.time, "ordered_at"),
         wrap_up=fields.maybe(fields.within, "wrap_up", wrap_up.from_fields),
+        knows_wrap_up=isinstance(data, dict) and "wrap_up" in data,
     )
 
 

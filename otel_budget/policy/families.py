@@ -61,8 +61,10 @@ def stopped_below(own: Verdict, above: Above) -> Verdict:
         is_final = not own.should_continue and Reason(own.reason).is_final
     except ValueError:
         is_final = False
-    if above.stopped_by is None or is_final:
+    if above.stopped_by is None:
         return own
+    if is_final:  # with nothing of its own to finish with
+        return own if own.wrap_up is None else replace(own, wrap_up=None)
     decided = f"{own.decision_id}\x1fstopped by {above.stopped_by}"
     return replace(
         own, action=Action.STOP, reason=Reason.PARENT_STOPPED, message=above.said,

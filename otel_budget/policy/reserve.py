@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import ROUND_UP, Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.budget import Mode
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import FURTHER, RESOURCES, TIMES
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.core.wrap_up import WrapUp
 from otel_budget.policy.bounds import EXACT, Bound, Bounds
 from otel_budget.policy.forecast import (
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import BudgetState, ResourceState
+    from otel_budget.core.verdict import BudgetState, ResourceState, Verdict
     from otel_budget.ledger.call_pace import CallPace
     from otel_budget.policy.decision_table import Decision
 
@@ -94,6 +96,27 @@ class LastCalls(NamedTuple):
         """Tell whether less is left of a budget than is kept back of a resource."""
         kept = reserve_of(resource, self.calls, self.pace)
         return kept is not None and float(left) < kept * (1 - _ROUNDING)
+
+    def short(self, budgets: Iterable[BudgetState]) -> tuple[BudgetState, ...]:
+        """Return the budgets with less left than the reserve, as what binds.
+
+        Their resources that are short of it are near the limit.
+        """
+        if self.calls <= 0:
+            return ()
+        states = (self._short_of(budget) for budget in budgets if budget.mode is Mode.ENFORCE)
+        return tuple(state for state in states if state.binds)
+
+    def _short_of(self, budget: BudgetState) -> BudgetState:
+        """Return a budget that binds where less is left than is kept back."""
+        resources, binds = dict(budget.resources), False
+        for name, one in budget.resources.items():
+            kept = reserve_of(name, self.calls, self.pace)
+            if kept and one.used >= _line(name, one.limit, kept):
+                binds = True
+                if one.status is LimitStatus.OK:
+                    resources[name] = one._replace(status=LimitStatus.APPROACHING)
+        return replace(budget, resources=resources, binds=binds)
 
     def allowance(self, decision: Decision, remaining: Mapping[str, Number]) -> WrapUp | None:
         """Return what a run may still use after a decision; None of all but a graceful stop.
@@ -153,6 +176,32 @@ def allowance(calls: int, pace: CallPace, remaining: Mapping[str, Number]) -> Wr
         None if most is None else math.ceil(most if tokens is None else min(most, tokens)),
         None if dearest is None else _money(dearest, cost),
         _seconds(number, pace, [float(remaining[name]) for name in TIMES if name in remaining]),
+    )
+
+
+def forbids_wrap_up(verdict: Verdict) -> bool:
+    """Tell whether after a stop no last calls may be made, whatever is left.
+
+    Of a sidecar's: any but a graceful one, and an operator's that says so.
+    """
+    if verdict.reason not in GRACEFUL:
+        return not verdict.should_continue
+    ordered = verdict.reason == Reason.OPERATOR_STOP and verdict.knows_wrap_up
+    return ordered and verdict.wrap_up is None
+
+
+def within(allowed: WrapUp | None, remaining: Mapping[str, Number]) -> WrapUp | None:
+    """Return what of an allowance is within what is left; None: nothing. remaining: as above."""
+    if allowed is None or any(n not in FURTHER and left <= 0 for n, left in remaining.items()):
+        return None
+    calls, tokens, cost, seconds = allowed
+    most: Mapping[str, Any] = remaining
+    times = [float(remaining[name]) for name in TIMES if name in remaining]
+    return WrapUp(
+        min(calls, most.get(semconv.API_CALLS, calls)),
+        None if tokens is None else min(tokens, most.get(semconv.TOKENS, tokens)),
+        None if cost is None else min(cost, most.get(semconv.COST, cost)),
+        None if seconds is None else min([seconds, *times]),
     )
 
 

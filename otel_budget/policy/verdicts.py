@@ -27,6 +27,7 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import LimitStatus, Verdict, WouldBe
 from otel_budget.policy.bounds import Bound, Bounds, bounds_from, stricter
+from otel_budget.policy.budget_words import describe_past
 from otel_budget.policy.budgets import NO_POOLS, Pools, least, worst
 from otel_budget.policy.decision_table import (
     APPROACHING,
@@ -150,13 +151,34 @@ def verdict_from_usage(
     decision = decide(weighed.status, progress, completion_threshold)
     if reserved.is_reached(used):
         decision = strictest(decision, WRAPPING_UP)
+    short = () if last_calls is None else last_calls.short(shared)
+    if short:
+        own, (decision, pooled) = decision, _by_budgets(decision, short)
+        weighed = weighed._replace(status=worst((weighed.status, pooled)))
+        short = short if own != decision or own == WRAPPING_UP else ()
     decision = _with_uncertainty(decision, uncertainty, bounds, on_unknown)
     about = _About(session_id, started_at, progress, completion_threshold, uncertainty, now)
-    verdict = _verdict(about, weighed, decision, reserved.bounds, until=reserved.room(used))
+    message = None
+    if short:
+        words = [describe_past(state, state.status) for state in short]
+        message = message_of(weighed.resources, decision, progress, uncertainty, words)
+    verdict = _verdict(
+        about, weighed, decision, reserved.bounds, message=message, until=reserved.room(used)
+    )
     if last_calls is None or verdict.should_continue:
         return verdict
-    left = least_remaining(weighed.resources, shared)
-    return replace(verdict, wrap_up=last_calls.allowance(decision, left))
+    allowed = last_calls.allowance(decision, least_remaining(weighed.resources, shared))
+    return replace(verdict, wrap_up=allowed, budgets=short)
+
+
+def _by_budgets(decision: Decision, short: Collection[BudgetState]) -> tuple[Decision, LimitStatus]:
+    """Return the decision where budgets have less left than the last calls need, and their status.
+
+    decision: on the run's own limits.
+    """
+    status = worst(state.status for state in short)
+    by_them = EXCEEDED if status is LimitStatus.EXCEEDED else WRAPPING_UP
+    return strictest(decision, by_them), status
 
 
 def verdict_from_snapshot(

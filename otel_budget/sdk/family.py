@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.reasons import Reason
+from otel_budget.core.resources import TIMES
 from otel_budget.logs.logger import logger
 from otel_budget.policy.families import NOTHING_ABOVE, Above
 from otel_budget.runtime.fork import in_child
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
+    from otel_budget.core.quantities import Number
     from otel_budget.sdk import phases
     from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.lifecycle.run_controller import RunController
@@ -100,6 +102,15 @@ class Family:
             if family.parent is None:  # by one of another process
                 return Above(stop.stopped_by or stop.session_id, stop.message)
         return NOTHING_ABOVE
+
+    def left_above(self) -> dict[str, Number]:
+        """Return per counted resource the least that is left of the limits of those above it."""
+        least: dict[str, Number] = {}
+        for family in self.ancestors():
+            for name, left in family.guard.left().items():
+                if name not in TIMES:
+                    least[name] = min(left, least.get(name, left))
+        return least
 
     def look_above(self) -> None:
         """Look at those above it, if time alone may have changed what holds for them."""

@@ -17,20 +17,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.logs.logger import logger
-from otel_budget.policy.bounds import bounds_in, stricter
+from otel_budget.policy.bounds import OWN, bounds_in, stricter
+from otel_budget.policy.briefing import briefing_of
 from otel_budget.policy.families import stopped_below
 from otel_budget.policy.format import describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
+from otel_budget.policy.reserve import Reserved, forbids_wrap_up, within
 from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.outbox import Outbox
 from otel_budget.sdk.run_record import OUTGROWN
 from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks, reached
+from otel_budget.sdk.wrap_ups import WrapUps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +44,15 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.verdict import LimitCheckResult, ResourceState
+    from otel_budget.policy.briefing import Briefing
+    from otel_budget.policy.their_limits import TheirLimits
     from otel_budget.sdk.below import Below
     from otel_budget.sdk.clock import Clock
     from otel_budget.sdk.kinship import Kinship
     from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import Report, RunRecord
     from otel_budget.sdk.sidecar_client.lease import Lease
+    from otel_budget.sdk.wrap_ups import OpenBlock, Used
 
 #: The moment of a mark is early by so many times what a float of its size can tell apart: the
 #: difference of two moments is rounded, and the marks must never come after the limit.
@@ -62,6 +69,8 @@ class Guard:
 
     family: Kinship | None = None
     """The run's place among those of its process; most have none."""
+    wrap_ups: WrapUps | None = None
+    """Its last calls after a stop in time, once it made some."""
 
     def __init__(
         self,
@@ -126,7 +135,8 @@ class Guard:
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits. Forecasts nothing."""
         local = self.local
-        return check(local.used(), local.bounds, local.uncertainty())
+        bounds = local.reserved(None).bounds if local.keeps_calls else local.bounds
+        return check(local.used(), bounds, local.uncertainty())
 
     def check_with_forecast(self) -> LimitCheckResult:
         """Do the same, and say what is left until each limit."""
@@ -134,20 +144,133 @@ class Guard:
         return replace(result, resources=self.local.foreseen(result.resources))
 
     def verdict(self, progress: float | None) -> Verdict:
-        """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
-        own = self.local.verdict(progress, self._clock.time())
+        """Return the stricter of the run's own verdict and the sidecar's. Changes nothing.
+
+        While the run wraps up it may go on, as far as that is allowed.
+        """
+        return self._wrapping_up(self._judged(progress))
+
+    def _wrapping_up(self, judged: Verdict) -> Verdict:
+        ups = self.wrap_ups
+        if ups is None or ups.block is None:
+            return judged
+        reached = any(amount <= 0 for amount in self.left().values())
+        return ups.applied_to(judged, ends=reached or self._is_revoked())
+
+    def _is_revoked(self) -> bool:
+        """Tell whether the sidecar says by now that the run may make no last calls."""
+        theirs = None if self._lease is None else self._lease.current()
+        if theirs is None or theirs.should_continue or self._is_outdated(theirs, self.progress):
+            return False
+        return forbids_wrap_up(theirs) and not (self._lease and self._lease.binding_in())
+
+    def _judged(self, progress: float | None) -> Verdict:
+        """Return the same without its last calls."""
+        verdict = self._stricter(progress)
+        ups = self.wrap_ups
+        return verdict if ups is None else ups.judged(verdict, self._limits_behind)
+
+    def _stricter(self, progress: float | None) -> Verdict:
+        theirs = None if self._lease is None else self._lease.current()
+        own = self.local.verdict(progress, self._clock.time(), self._their_limits())
         if self.family is not None:
-            own = stopped_below(own, self.family.above())
-        if self._lease is None or not own.should_continue:
+            own = self._in_family(own, self.family)
+        if self._lease is None:
             return own
-        theirs = self._lease.current()
         if theirs is None:
-            lost = self._stop_without_sidecar and self._lease.is_lost()
-            return sidecar_lost(own, self._lease) if lost else unjudged(own, self._lease)
+            lost = self._stop_without_sidecar and own.should_continue and self._lease.is_lost()
+            if lost:
+                return sidecar_lost(own, self._lease)
+            return unjudged(own, self._lease) if own.should_continue else own
         if not theirs.should_continue and not self._is_outdated(theirs, progress):
-            return own if self._lease.binding_in() else theirs
+            return own if self._lease.binding_in() else self._stopped_by(theirs, own)
         worse = _SEVERITY[theirs.status] > _SEVERITY[own.status]
-        return theirs if theirs.should_continue and worse else own
+        return theirs if own.should_continue and theirs.should_continue and worse else own
+
+    def _stopped_by(self, theirs: Verdict, own: Verdict) -> Verdict:
+        """Return what stops a run that the sidecar stops. The run's own stop goes first, but with
+        no last calls that the sidecar does not allow.
+        """
+        if own.should_continue:
+            return self._with_allowance(theirs)
+        return replace(own, wrap_up=None) if forbids_wrap_up(theirs) else own
+
+    def _in_family(self, own: Verdict, family: Kinship) -> Verdict:
+        own = stopped_below(own, family.above())
+        if own.wrap_up is None:
+            return own
+        return replace(own, wrap_up=within(own.wrap_up, family.left_above()))
+
+    def _with_allowance(self, theirs: Verdict) -> Verdict:
+        """Return a sidecar's stop with what may still be used by now: it knows what was scraped."""
+        allowed = theirs.wrap_up
+        if forbids_wrap_up(theirs) or (allowed is None and not self.local.last_calls().pace.calls):
+            return theirs if allowed is None else replace(theirs, wrap_up=None)
+        here = self.local.allowance(self._their_limits())
+        if allowed is not None and here is not None:
+            here = within(allowed, self.left())
+        if here is not None and self.family is not None:
+            here = within(here, self.family.left_above())
+        return theirs if here == allowed else replace(theirs, wrap_up=here)
+
+    def _their_limits(self) -> TheirLimits | None:
+        """Return what the sidecar's verdict in force limits; None: there is none in force."""
+        in_force = self._lease is not None and self._lease.is_in_force()
+        return self._sidecar_watermarks.limits if in_force else None
+
+    def left(self) -> dict[str, Number]:
+        """Return per resource the least that is left: of own limits, ceilings and budgets."""
+        return self.local.left(self._their_limits())
+
+    def _limits_behind(self, stop: Verdict) -> object:
+        """Return what would have to be other limits for a stop not to hold any more."""
+        own, theirs = self.local.limits, self._their_limits()
+        if theirs is None or stop.origins == {OWN}:
+            return own
+        return own, theirs.named()
+
+    def begin_wrap_up(self) -> OpenBlock | None:
+        """Allow the run its last calls; None if it may go on. Raises BudgetExceeded."""
+        verdict = self.reconsider(self.progress)
+        with self._lock:
+            ups = self.wrap_ups or WrapUps()
+            if ups.block is not None:
+                judged = self._judged(self.progress)
+                message = f"{judged.message}; it wraps up already, in a block that is still open"
+                stop = replace(judged, action=Action.STOP, message=message, wrap_up=None)
+                raise BudgetExceeded(self.foreseen(stop))
+            if verdict.should_continue:
+                return None
+            self.told_to_stop = True
+            if verdict.wrap_up is None:
+                raise BudgetExceeded(self.foreseen(verdict))
+            self.wrap_ups = ups
+            limits = self._limits_behind(verdict)
+            block = ups.begin(verdict, verdict.wrap_up, limits, self._record)
+        self.reconsider(self.progress)
+        self.wake()
+        return block
+
+    def end_wrap_up(self, block: OpenBlock) -> Used:
+        """Put the stop back; return what was used meanwhile."""
+        with self._lock:
+            ups = self.wrap_ups = self.wrap_ups or WrapUps()
+            used = ups.end(block)
+        self.told_to_stop = not self.reconsider(self.progress).should_continue
+        self.wake()
+        return used
+
+    def answered(self, verdict: Verdict) -> Verdict:
+        """Take note of what the run was told."""
+        wraps_up = self.wrap_ups is not None and self.wrap_ups.block is not None
+        self.told_to_stop = wraps_up or not verdict.should_continue
+        return verdict
+
+    def refusal(self, verdict: Verdict) -> BudgetExceeded:
+        """Return what is raised for a call that may not be made."""
+        if self.wrap_ups is not None and self.wrap_ups.block is not None:
+            self.wrap_ups.block.refused = True
+        return BudgetExceeded(self.foreseen(verdict))
 
     def foreseen(self, verdict: Verdict) -> Verdict:
         """Return a verdict of the run's own with its forecast; the sidecar's has one already."""
@@ -165,6 +288,16 @@ class Guard:
         if theirs is not None:
             bounds = stricter(bounds, bounds_in(theirs))
         return self.local.forecast(bounds)
+
+    def briefing(self) -> Briefing:
+        """Return what a model is to know of what is left: of own limits, ceilings and budgets."""
+        verdict, local = self.verdict(self.progress), self.local
+        return briefing_of(
+            local.foreseen(local.status(self._their_limits())),
+            kept=local.limits.wrap_up_calls,
+            last=verdict.wrap_up,
+            stopped=not verdict.should_continue,
+        )
 
     def reconsider(self, progress: float | None) -> Verdict:
         """Look at everything again: set the watermarks, warn of what changed, wake those who wait.
@@ -189,19 +322,24 @@ class Guard:
         used, self._uncertainty = local.used(), local.uncertainty()
         self._forget_outgrown_progress()
         self._sidecar_watermarks.look()
-        result = check(used, local.bounds, self._uncertainty)
+        theirs = self._their_limits()
+        reserved = local.reserved(theirs) if local.keeps_calls else Reserved(local.bounds)
+        bounds = local.reserved(None).bounds if local.keeps_calls else local.bounds
+        result = check(used, bounds, self._uncertainty)
         news: list[Callable[[], None]] = [
             partial(self._warn, resource, state) for resource, state in self._status_news(result)
         ]
-        verdict = self.verdict(progress)
-        lost = verdict.reason == Reason.SIDECAR_LOST and self._record.closed_at is not None
-        self.standing = None if verdict.should_continue or lost else verdict
-        self._set_watermarks(used, result, verdict)
-        if (verdict.action, verdict.reason) != self._announced:
-            self._announced = (verdict.action, verdict.reason)
-            news.append(partial(self._on_change, self.foreseen(verdict)))
+        judged = self._judged(progress)
+        if judged.should_continue and self.wrap_ups is not None:
+            self.wrap_ups.forget()
+        lost = judged.reason == Reason.SIDECAR_LOST and self._record.closed_at is not None
+        self.standing = None if judged.should_continue or lost else judged
+        self._set_watermarks(used, result, judged, reserved)
+        if (judged.action, judged.reason) != self._announced:
+            self._announced = (judged.action, judged.reason)
+            news.append(partial(self._on_change, self.foreseen(judged)))
         self._outbox.add(news)
-        return verdict, bool(news)
+        return self._wrapping_up(judged), bool(news)
 
     def _crossed(self) -> bool:
         record = self._record
@@ -224,7 +362,7 @@ class Guard:
             now = self._clock.awake() if paused_at is None else paused_at
             record.calls.take(record, now - record.paused_seconds)
             self._set_call_marks()
-        return self._crossed()
+        return self.local.keeps_calls or self._crossed()  # with each sample the reserve changes
 
     def receive(self, verdict: Verdict) -> None:
         """Take in a verdict of the sidecar, which the lease has by now."""
@@ -329,7 +467,9 @@ class Guard:
 
     def next_change_at(self) -> float | None:
         """Return when the passing of time alone may change the verdict, by the clock; or None."""
-        moments = list(self.local.crossings(self._clock.monotonic()))
+        moments = list(self.local.crossings(self._clock.monotonic(), self._their_limits()))
+        if self.wrap_ups is not None and self.wrap_ups.block is not None:
+            moments += self.wrap_ups.block.moments()
         above = None if self.family is None else self.family.change_above_at()
         if above is not None:
             moments.append(above)
@@ -348,6 +488,8 @@ class Guard:
         """
         if relaxed(theirs, self.local.bounds):
             return True
+        if theirs.reason == Reason.WRAP_UP and not self.local.keeps_calls:
+            return True
         if progress is None:
             return self._record.report is OUTGROWN and is_graceful(theirs)
         return redecide(theirs, progress, self._record.limits.completion_threshold)
@@ -361,7 +503,11 @@ class Guard:
         return news
 
     def _set_watermarks(
-        self, used: dict[str, Number], result: LimitCheckResult, verdict: Verdict
+        self,
+        used: dict[str, Number],
+        result: LimitCheckResult,
+        verdict: Verdict,
+        reserved: Reserved,
     ) -> None:
         # First of all: once the marks are those after a limit, no count crosses one any more, and
         # another thread that still took the old answer for granted would go on and on.
@@ -376,6 +522,9 @@ class Guard:
         totals = {name: ahead(name) for name in COUNTED if name in used}
         self._own_watermarks = Watermarks.of(totals, self._record.carried)
         self._marks = self._own_watermarks.and_of(self._sidecar_watermarks.present)
+        if reserved.lines:  # no progress is outgrown at these
+            ahead_of = {n: line for n, line in reserved.lines.items() if used.get(n, line) < line}
+            self._marks = self._marks.and_of(Watermarks.of(ahead_of, self._record.carried))
         with self._record.lock:
             self._set_marks()
         theirs = None if self._lease is None else self._lease.current()
@@ -400,6 +549,8 @@ class Guard:
         marks, below = self._marks, self._record.below
         if below is not None:
             marks = marks.less(below)
+        if self.wrap_ups is not None and self.wrap_ups.block is not None:
+            marks = marks.and_of(self.wrap_ups.block.marks().beyond(self._record))
         self.tokens_watermark, self.api_calls_watermark, self.cost_watermark = marks[:3]
         self.further_watermarks = marks.further
         unsaid = self.local.price_unheld and not self.said_unpriced

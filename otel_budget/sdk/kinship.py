@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from otel_budget.core.quantities import Number
     from otel_budget.policy.families import Above
 
 
@@ -16,6 +17,9 @@ class Kinship(Protocol):
 
     def above(self) -> Above:
         """Return what holds for the run because of those above it, as they were looked at last."""
+
+    def left_above(self) -> dict[str, Number]:
+        """Return per counted resource the least that is left of the limits of those above it."""
 
     def look_above(self) -> None:
         """Look at those above it, if time alone may have changed what holds for them."""

@@ -9,11 +9,13 @@ from otel_budget import semconv
 from otel_budget.core.forecast import NO_FORECAST, Forecast
 from otel_budget.core.resources import FURTHER, TIMES
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.policy.bounds import bounds_of
+from otel_budget.ledger.call_pace import CallPace
+from otel_budget.policy.bounds import bounds_of, stricter
 from otel_budget.policy.forecast import completion_possible, forecast_of
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import OwnOutlook, with_forecasts
-from otel_budget.policy.status import remaining_of
+from otel_budget.policy.reserve import GRACEFUL, LastCalls, allowance
+from otel_budget.policy.status import remaining_of, run_status
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.below import Below, together
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.wrap_up import WrapUp
     from otel_budget.policy.bounds import Bounds
+    from otel_budget.policy.reserve import Reserved
+    from otel_budget.policy.their_limits import TheirLimits
     from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import RunRecord
 
@@ -50,6 +55,8 @@ class LocalEvaluation:
         stopped_by = self.on_unknown.stopped_by
         self.price_stops = stopped_by(UsageUncertainty(unpriced_calls=1), self.bounds) is not None
         """True if a call without a price stops the run."""
+        self.keeps_calls = limits.wrap_up_calls > 0
+        """True if calls are kept back for the run's end."""
         self.price_unheld = semconv.COST in self.bounds and not self.price_stops
         """True if a limit on cost does not hold for a call without a price."""
         self.usage_stops = (
@@ -103,24 +110,31 @@ class LocalEvaluation:
             at = together(at, below.at(self._record.report))
         return is_outgrown(at, used, self.bounds)
 
-    def crossings(self, now: float) -> Iterator[float]:
+    def crossings(self, now: float, theirs: TheirLimits | None = None) -> Iterator[float]:
         """Yield when times cross a line: monotonic seconds, of which ``now`` are the present ones.
 
-        A run that is paused, or over, has no active time to come.
+        A run that is paused, or over, has no active time to come. theirs: as for ``verdict``.
         """
         record = self._record
-        duration = self.bounds.get(semconv.DURATION)
-        if duration is not None:
+        kept = self.reserved(theirs).lines if self.keeps_calls else {}
+        duration = self._marks_of(semconv.DURATION, kept)
+        if duration:
             passed = record.duration()
-            for mark in (duration.warning_at, duration.limit):
+            for mark in duration:
                 if passed < mark:
-                    yield record.began_at + float(mark)
-        active = self.bounds.get(semconv.ACTIVE_DURATION)
-        if active is not None and record.is_active:
+                    yield record.began_at + mark
+        active = self._marks_of(semconv.ACTIVE_DURATION, kept) if record.is_active else ()
+        if active:
             passed = record.active()
-            for mark in (active.warning_at, active.limit):
+            for mark in active:
                 if passed < mark:
-                    yield now + (float(mark) - passed)
+                    yield now + (mark - passed)
+
+    def _marks_of(self, time: str, lines: Mapping[str, Number]) -> tuple[float, ...]:
+        """Return at how many seconds of a time another verdict may hold."""
+        limited, line = self.bounds.get(time), lines.get(time)
+        marks = () if limited is None else (float(limited.warning_at), float(limited.limit))
+        return marks if line is None else (*marks, float(line))
 
     def forecast(self, bounds: Bounds) -> dict[str, Forecast]:
         """Return what is left of each limited resource; of a run that is over nothing is told."""
@@ -172,19 +186,74 @@ class LocalEvaluation:
                 carried.estimated_calls + record.estimated_calls + below.estimated_calls,
             )
 
-    def verdict(self, progress: float | None, now: float) -> Verdict:
-        """Return the run's own verdict. now: Unix time."""
-        verdict = verdict_from_usage(
+    def verdict(
+        self, progress: float | None, now: float, theirs: TheirLimits | None = None
+    ) -> Verdict:
+        """Return the run's own verdict. now: Unix time.
+
+        theirs: what the sidecar's verdict in force limits: last calls must fit in that, too.
+        """
+        keeps = self.last_calls() if self.keeps_calls else None
+        verdict = self._verdict(progress, now, theirs, keeps)
+        if keeps is None and not verdict.should_continue and verdict.reason in GRACEFUL:
+            verdict = self._verdict(progress, now, theirs, self.last_calls())
+        if not self._record.below:
+            return verdict
+        return replace(verdict, message=verdict.message + "; with the use of its descendants")
+
+    def _verdict(
+        self,
+        progress: float | None,
+        now: float,
+        theirs: TheirLimits | None,
+        last_calls: LastCalls | None,
+    ) -> Verdict:
+        bounds = self.bounds
+        if theirs is not None and last_calls is not None and last_calls.calls:
+            bounds = stricter(bounds, theirs.ceilings())
+        used = self.used(bounds)
+        return verdict_from_usage(
             self._record.session_id,
-            self.used(),
-            self.bounds,
+            used,
+            bounds,
             progress=progress,
             completion_threshold=self.limits.completion_threshold,
             started_at=self._record.started_at,
             uncertainty=self.uncertainty(),
             on_unknown=self.on_unknown,
             now=now,
+            last_calls=last_calls,
+            shared=theirs.budgets(used) if theirs is not None and last_calls is not None else (),
         )
-        if not self._record.below:
-            return verdict
-        return replace(verdict, message=verdict.message + "; with the use of its descendants")
+
+    def last_calls(self) -> LastCalls:
+        """Return what is known by now of the calls that are kept back."""
+        record = self._record
+        with record.lock:  # for the pace goes on with the run
+            return LastCalls(self.limits.wrap_up_calls, CallPace.of_kept(record.pace().kept()))
+
+    def reserved(self, theirs: TheirLimits | None) -> Reserved:
+        """Return all that limits the run, by its own counts, with what is kept back of it."""
+        return self.last_calls().reserve(self.held_to(theirs))
+
+    def held_to(self, theirs: TheirLimits | None) -> Bounds:
+        """Return all that limits the run, by its own counts: with ceilings and budgets."""
+        if theirs is None:
+            return self.bounds
+        return stricter(stricter(self.bounds, theirs.ceilings()), theirs.pooled())
+
+    def left(self, theirs: TheirLimits | None) -> dict[str, Number]:
+        """Return per resource the least that is left of all that limits the run."""
+        bounds = self.held_to(theirs)
+        used = self.used(bounds)
+        return {n: remaining_of(used[n], b.limit) for n, b in bounds.items() if n in used}
+
+    def status(self, theirs: TheirLimits | None) -> Mapping[str, ResourceState]:
+        """Return every resource held against the least of all that limits the run."""
+        bounds = self.held_to(theirs)
+        return run_status(self.used(bounds), bounds, self.uncertainty()).resources
+
+    def allowance(self, theirs: TheirLimits | None) -> WrapUp | None:
+        """Return what the run's last calls may use as of now; None: nothing."""
+        calls, pace = self.last_calls()
+        return allowance(calls, pace, self.left(theirs))

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from otel_budget import semconv
 from otel_budget.core import validation
-from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
 from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
-from otel_budget.policy import briefing
 from otel_budget.runtime.environment import setting
-from otel_budget.sdk import asking, family, wait, wrapping_up
+from otel_budget.sdk import asking, family, wait
 from otel_budget.sdk import summary as report
 from otel_budget.sdk.checkpoints import resuming
 from otel_budget.sdk.checkpoints.store import folder_or_none
@@ -39,6 +37,7 @@ from otel_budget.sdk.run_name import (
 )
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
+from otel_budget.sdk.wrapping_up import WrapUpBlock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import LimitCheckResult, Verdict
-    from otel_budget.core.wrap_up import WrapUp
     from otel_budget.genai.attribution import Activation
     from otel_budget.policy.briefing import Briefing
     from otel_budget.sdk.operation import Operation
@@ -278,13 +276,11 @@ class ResourceMonitor:
             return
         verdict = self._ask(progress_estimate)
         if not verdict.should_continue:
-            raise BudgetExceeded(self._guard.foreseen(verdict))
+            raise self._guard.refusal(verdict)
 
     def _ask(self, progress: float | None) -> Verdict:
         self._run.begin()
-        verdict = self._guard.reconsider(progress)
-        self._guard.told_to_stop = not verdict.should_continue
-        return verdict
+        return self._guard.answered(self._guard.reconsider(progress))
 
     def operation(
         self,
@@ -498,20 +494,23 @@ class ResourceMonitor:
                 "%s", self.session_id, verdict.reason, verdict.message,
             )  # fmt: skip
 
-    def wrap_up(self) -> AbstractContextManager[WrapUp | None]:
+    def wrap_up(self) -> WrapUpBlock:
         """Return a context in which a run that is stopped in time may make its last calls.
 
-        What is allowed is ``verdict.wrap_up``. Of a run that may go on it changes nothing, and
-        gives None. It raises BudgetExceeded where a limit is reached: nothing is left.
+        ``with`` and ``async with`` both do. What is allowed is ``verdict.wrap_up``, counted from
+        there, for all threads and tasks together; a second block has what the first one left. It is
+        given to ``as``: None of a run that may go on, for which nothing changes. Entering raises
+        BudgetExceeded where nothing is left, and inside another such block of the run.
         """
-        return wrapping_up.wrap_up(self._guard)
+        self._run.begin()
+        return WrapUpBlock(self._recorder, self._guard, self._record)
 
     def briefing(self) -> Briefing:
         """Return what a model is to know of the run's budget: ``str`` of it is a sentence or two.
 
         It changes with every call: put it last, so that a provider's cache of the prompt holds.
         """
-        return briefing.of(self._guard.check_with_forecast())
+        return self._guard.briefing()
 
     def child_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment for a process whose runs are this one's descendants.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core import validation
-from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import ESTIMATE
 from otel_budget.errors import InvalidValueError
 from otel_budget.genai.attribution import Activation
@@ -99,10 +98,9 @@ class Recorder:
     def check_before_call(self) -> None:
         """Raise BudgetExceeded, with the verdict, if no further call may be made."""
         self._run.begin()
-        verdict = self._guard.reconsider(self._guard.progress)
-        self._guard.told_to_stop = not verdict.should_continue
+        verdict = self._guard.answered(self._guard.reconsider(self._guard.progress))
         if not verdict.should_continue:
-            raise BudgetExceeded(self._guard.foreseen(verdict))
+            raise self._guard.refusal(verdict)
 
     def current_phase(self) -> phases.Phase:
         """Return the phase that what is counted here and now belongs to."""

@@ -73,6 +73,7 @@ class RunRecord(RunCounters):
         "state",
         "waiting",
         "waiting_since",
+        "wrap_ups",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +118,8 @@ class RunRecord(RunCounters):
         # The wall clock may have been put back between two processes: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)
         self.began_at = self._monotonic() - elapsed
+        self.wrap_ups: Mapping[str, int] = {}
+        """Its wrap-ups by what came of them, one of ``semconv.WRAP_UP_OUTCOMES``."""
         self.saves = False
         """True if checkpoints of it are written."""
         self._begin_to_run()

@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -143,6 +143,12 @@ def operation_attributes(usage: OperationUsage, outcome: str) -> Attributes:
     if usage.cost_usd is not None:
         attributes[semconv.ATTR_COST_USD] = float(usage.cost_usd)
     return attributes
+
+
+def add_event(name: str, attributes: Attributes) -> None:
+    """Put an event on the current span. Never raises: a processor's failure is not the run's."""
+    with suppress(Exception):
+        trace.get_current_span().add_event(name, attributes)
 
 
 def verdict_attributes(verdict: Verdict) -> Attributes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.resources import FURTHER, TIMES
+from otel_budget.policy.their_limits import TheirLimits
 from otel_budget.sdk.phase_counters import NOTHING_FURTHER, Further, plus
 
 if TYPE_CHECKING:
@@ -79,6 +80,14 @@ class Watermarks(NamedTuple):
             {name: mark - below.further.get(name, 0) for name, mark in self.further.items()},
         )
 
+    def beyond(self, record: RunRecord) -> Watermarks:
+        """Return them, but never reached where a count of the record has got there: it is known."""
+        return Watermarks(
+            self.tokens if record.tokens < self.tokens else _NO_COUNT,
+            self.api_calls if record.api_calls < self.api_calls else _NO_COUNT,
+            self.cost if record.cost_usd < self.cost else _NEVER,
+        )
+
     def reached_by(self, tokens: int, api_calls: int, cost: Decimal, further: Further) -> bool:
         """Tell whether one of these counts has reached one."""
         return (
@@ -110,12 +119,15 @@ class SidecarWatermarks:
         self._record, self._nudge = record, nudge
         self.present = NONE
         """What is not crossed, or was and has not been nudged for."""
+        self.limits: TheirLimits | None = None
+        """What its newest verdict limits; None before the first."""
 
     def renew(self, verdict: Verdict, used: Mapping[str, Number]) -> None:
         """Take the watermarks of a new verdict. used: by the run's own counts, at its receipt.
 
         The sidecar may know of more than the run does; then it goes on from what the run has now.
         """
+        self.limits = TheirLimits(verdict, used)
         totals: dict[str, Number | None] = {}
         for resource, room in verdict.headroom.items():
             state, own = verdict.resources.get(resource), used.get(resource)

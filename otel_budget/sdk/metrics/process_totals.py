@@ -141,6 +141,11 @@ class ProcessUsage:
             for (_, model), counters in list(record.counters_by_phase.items()):
                 base = (*own, (semconv.MODEL, admit(semconv.MODEL, model)))
                 _add(counters.read(), self._bounded(base), into)
+            if record.wrap_ups or record.limits.wrap_up_calls:
+                owner = self._bounded((*own, (semconv.MODEL, semconv.UNSPECIFIED)))[:-1]
+                for outcome in semconv.WRAP_UP_OUTCOMES:  # at 0, too, as of calls
+                    number = record.wrap_ups.get(outcome, 0)
+                    into[semconv.WRAP_UPS.name][*owner, (semconv.OUTCOME, outcome)] += number
 
     def _bounded(self, base: Key) -> Key:
         """Return labels as they are, or all of them as ``other`` where they are too many."""

@@ -107,7 +107,7 @@ def test_parts_and_what_nobody_knows_are_summed_too(backend: Backend, make: Make
 def test_names_units_and_kinds_are_those_of_the_contract(backend: Backend, make: Make) -> None:
     """Counters, that only rise."""
     FOLDED[semconv.MODEL] += 1
-    backend.add(make()).record_operation(
+    backend.add(make(wrap_up_calls=1)).record_operation(
         input_tokens=2, cache_read_tokens=1, api_call=True, cost_usd=1, tool_calls=1
     )
     found = backend.metrics()

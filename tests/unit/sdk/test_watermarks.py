@@ -17,7 +17,7 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import LimitStatus, Verdict
-from otel_budget.policy.bounds import bounds_of
+from otel_budget.policy.bounds import Bounds, bounds_of
 from otel_budget.policy.outdated import is_graceful, redecide
 from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.run_record import OUTGROWN
@@ -216,8 +216,8 @@ def test_a_count_between_the_look_and_the_new_marks_is_looked_at_again(
     counted = guard.local.used
     late = [60, 0]  # after the second of the two times that it is counted
 
-    def used() -> dict[str, Number]:
-        found = counted()
+    def used(bounds: Bounds | None = None) -> dict[str, Number]:
+        found = counted(bounds)
         if late:
             monitor.record_operation(late.pop())
         return found
