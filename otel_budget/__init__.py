@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from otel_budget._version import __version__
 
 if TYPE_CHECKING:
+    from otel_budget.adapters.sdk_clients.door import guard_client
     from otel_budget.core.exceeded import BudgetExceeded
     from otel_budget.core.forecast import Estimate, Forecast
     from otel_budget.core.limits import ResourceLimits
@@ -61,6 +62,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "export_otlp",
+    "guard_client",
     "instrument",
     "serve_metrics",
     "unattributed_usage",
@@ -94,6 +96,7 @@ _HOMES = {
     "RunResult": "sdk.phased_run",
     "Verdict": "core.verdict",
     "export_otlp": "sdk.metrics.otlp_export",
+    "guard_client": "adapters.sdk_clients.door",
     "instrument": "sdk.instrument",
     "serve_metrics": "sdk.metrics.endpoint",
     "unattributed_usage": "sdk.instrument",

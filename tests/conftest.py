@@ -25,6 +25,10 @@ from tests.support.monitors import (  # noqa: F401 - fixtures for all folders
 )
 from tests.support.prometheus_process import prometheus
 from tests.support.real import require
+from tests.support.sdk_stand_ins import (  # noqa: F401 - fixtures for all folders
+    anthropic_sdk,
+    openai_sdk,
+)
 from tests.support.spans import (  # noqa: F401 - fixtures for all folders
     call,
     process_provider,

@@ -2,6 +2,7 @@
 
     install()                                  # all of litellm's own functions, for the process
     completion = budgeted(litellm.completion)  # or one function, also one that is imported already
+    install(on_stop="wrap_up")                 # at a graceful stop one last call, without tools
 
 LiteLLM's callbacks cannot do this: they cannot stop a call, and they come later, in other threads,
 when the next call may be under way. So its functions are wrapped. A call that may not be made
@@ -15,21 +16,32 @@ import functools
 import inspect
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import litellm
 from litellm.litellm_core_utils import asyncify
 
 from otel_budget.adapters.base import register
+from otel_budget.adapters.ending import AS_BEFORE, INSTRUCTION, Ending
+from otel_budget.adapters.marks import cut_short
+from otel_budget.adapters.open_call import Asking
+from otel_budget.adapters.request_shapes import CHAT, RESPONSES
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import attribution, billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged, in_headers
-from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
+from otel_budget.genai.reported_call import HasUsageSink, sink_of
 from otel_budget.genai.values import field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+
+    from otel_budget.adapters.ending import OnStop
+    from otel_budget.adapters.open_call import OpenCall, Progress
+    from otel_budget.adapters.request_shapes import Shape
+
+__all__ = ["StoppedByBudget", "budgeted", "cut_short", "install"]
 
 SCOPE: Final = register("otel_budget.litellm", "LiteLLM", "otel-budget's wrappers of LiteLLM")
 #: The functions of litellm that call a model.
@@ -44,6 +56,8 @@ _OWN_PRICES: Final = ("_cost_per_token", "_cost_per_second")
 BATCHES: Final = (
     "batch_completion", "batch_completion_models", "batch_completion_models_all_responses",
 )  # fmt: skip
+#: On what is wrapped already.
+_MARK: Final = "otel_budget"
 #: The argument by which they hand on the run; the wrapper of ``completion`` takes it away.
 _SINK: Final = "otel_budget_target"
 
@@ -55,78 +69,160 @@ class StoppedByBudget(BudgetExceeded):
     """A request that is wrong for good: routers neither try it again nor blame the deployment."""
 
 
-def install(monitor: HasUsageSink | None = None) -> None:
+def install(
+    monitor: HasUsageSink | None = None,
+    *,
+    on_stop: OnStop = "raise",
+    instruction: str = INSTRUCTION,
+    brief: bool = False,
+    progress: Progress | None = None,
+) -> None:
     """Wrap the functions of litellm, for routers and frameworks above it, too.
 
     Code that took a function before (``from litellm import completion``, a ``Router`` its
-    ``responses``) keeps the bare one. Installed twice it changes nothing.
+    ``responses``) keeps the bare one. Installed again it wraps nothing again, and the arguments
+    hold from then on. They are those of ``budgeted``.
     """
     CALL_TRACKER.notices.no_longer("litellm")  # its span code counts for nothing from now on
+    how = _How(monitor, Ending(on_stop, instruction, brief), progress)
     for name in FUNCTIONS:
         function = getattr(litellm, name)
-        if not hasattr(function, "otel_budget"):
-            setattr(litellm, name, budgeted(function, monitor))
+        _INSTALLED[name] = how
+        if not hasattr(function, _MARK):
+            setattr(litellm, name, _wrapped(function, functools.partial(_INSTALLED.get, name)))
     _hand_on_to_threads()
 
 
 def budgeted(
-    function: Callable[..., Any], monitor: HasUsageSink | None = None
+    function: Callable[..., Any],
+    monitor: HasUsageSink | None = None,
+    *,
+    on_stop: OnStop = "raise",
+    instruction: str = INSTRUCTION,
+    brief: bool = False,
+    progress: Progress | None = None,
 ) -> Callable[..., Any]:
     """Return a function of litellm that is counted, and raises StoppedByBudget instead of a call
-    that may not be made. monitor: of the run, by default that of the context of each call.
+    that may not be made.
+
+    monitor: of the run, by default that of the context of each call. on_stop: with ``wrap_up`` the
+    first call after a graceful stop goes out all the same, without tools and with the instruction,
+    and its answer is marked (``cut_short``); the next one raises. brief: each call says, last of
+    all, what is left of the budget. progress: of a call's arguments by name, 0 to 1 or None, how
+    far the run is.
     """
+    how = _How(monitor, Ending(on_stop, instruction, brief), progress)
+    return _wrapped(function, lambda: how)
+
+
+class _How(NamedTuple):
+    """How the calls of a function are asked for."""
+
+    monitor: HasUsageSink | None = None
+    ending: Ending = AS_BEFORE
+    progress: Progress | None = None
+
+
+#: By the name of the function.
+_INSTALLED: Final[dict[str, _How]] = {}
+
+
+def _wrapped(function: Callable[..., Any], how_of: Callable[[], _How | None]) -> Callable[..., Any]:
     parameters = tuple(inspect.signature(function).parameters)
-    operation = "embeddings" if "embedding" in function.__name__ else "chat"
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asking:
+        named = dict(zip(parameters, args, strict=False))
+        return _asking(how_of() or _How(), function.__name__, named, kwargs)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        reported = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
+        with _stopping():
+            asking = begin(args, kwargs)
+            opened = asking.begin()
+        args, kwargs = _sent(asking, opened, args, kwargs)
         try:
-            with reported.around():
+            with opened.reported.around():
                 result = function(*args, **kwargs)
         except BaseException as exc:
-            _close_unanswered(reported, exc)
+            _close_unanswered(opened, exc)
             raise
-        return _counted(reported, result, operation, kwargs)
+        return _counted(opened, result, kwargs)
 
     @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        reported = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
+        with _stopping():
+            asking = begin(args, kwargs)
+            opened = await asking.begin_async()
+        args, kwargs = _sent(asking, opened, args, kwargs)
         try:
-            with reported.around():
+            with opened.reported.around():
                 result = await function(*args, **kwargs)
         except BaseException as exc:
-            _close_unanswered(reported, exc)
+            _close_unanswered(opened, exc)
             raise
-        return _counted(reported, result, operation, kwargs)
+        return _counted(opened, result, kwargs)
 
     wrapper = call_async if inspect.iscoroutinefunction(function) else call
-    vars(wrapper)["otel_budget"] = True  # the mark that install() looks for
+    vars(wrapper)[_MARK] = True  # what install() looks for
     return wrapper
 
 
-def _begin(
-    monitor: HasUsageSink | None, args: dict[str, Any], kwargs: dict[str, Any]
-) -> ReportedCall:
-    """Begin a call with arguments, of which those by position are named. Raises StoppedByBudget."""
+def _asking(how: _How, name: str, named: dict[str, Any], kwargs: dict[str, Any]) -> Asking:
+    """Return what asks for a call with arguments, of which those by position are named."""
     handed_on = kwargs.pop(_SINK, None)
-    model = kwargs.get("model", args.get("model"))
+    sink = handed_on if handed_on is not None and how.monitor is None else sink_of(how.monitor)
+    body = {**named, **kwargs}
+    said = {
+        "operation": "embeddings" if "embedding" in name else "chat",
+        "model": body.get("model"),
+        "service_tier": body.get("service_tier"),
+    }
+    return Asking(SCOPE, sink, how.ending, _shape(name, body), body, said, how.progress)
+
+
+def _shape(name: str, body: Mapping[str, Any]) -> Shape | None:
+    """Return how a text is put into the arguments of a function; None: it takes none."""
+    if name in ("completion", "acompletion"):
+        # LiteLLM refuses a conversation with calls of tools for Bedrock that comes without tools.
+        return _BEDROCK if str(body.get("model")).startswith("bedrock/") else CHAT
+    return RESPONSES if name in ("responses", "aresponses") else None
+
+
+#: It offers its tools all the same: the instruction says that none may be called.
+_BEDROCK: Final = CHAT._replace(without_tools=dict)
+
+
+def _sent(
+    asking: Asking, opened: OpenCall, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with which the function is called: as they were, or the changed ones."""
+    return (args, kwargs) if opened.body is asking.body else ((), dict(opened.body))
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Have a call that is refused raise StoppedByBudget."""
     try:
-        tier = kwargs.get("service_tier")
-        return ReportedCall(SCOPE, monitor, sink=handed_on, model=model, service_tier=tier)
+        yield
     except BudgetExceeded as exc:
-        raise StoppedByBudget(exc.verdict) from None
+        raise _stopped(exc) from None
 
 
-def _close_unanswered(reported: ReportedCall, exc: BaseException) -> None:
+def _stopped(stop: BudgetExceeded) -> StoppedByBudget:
+    raised = StoppedByBudget(stop.verdict)
+    raised.finished = stop.finished
+    return raised
+
+
+def _close_unanswered(opened: OpenCall, exc: BaseException) -> None:
     """Count a call without an answer. One that was cancelled may be answered all the same.
 
     Raises StoppedByBudget if a call inside it was refused, whatever litellm's fallbacks made of it.
     """
-    refusal = None if isinstance(exc, BudgetExceeded) else reported.refusal_inside()
-    reported.close(failed=isinstance(exc, Exception))
+    refusal = None if isinstance(exc, BudgetExceeded) else opened.reported.refusal_inside()
+    opened.fail(exc)
     if refusal is not None:
-        raise StoppedByBudget(refusal.verdict) from exc
+        raise _stopped(refusal) from exc
 
 
 class CountingStream:
@@ -135,7 +231,7 @@ class CountingStream:
     The stream stays the object it is, and an instance of its class: routers look at that.
     """
 
-    _reported: ReportedCall
+    _opened: OpenCall
     _said: dict[str, Any]
 
     def __next__(self) -> Any:
@@ -156,9 +252,10 @@ class CountingStream:
 
     def __del__(self) -> None:
         """Count a stream that was left: what it put out is not known."""
-        self._reported.close(**_unfinished(self._said))
+        self._opened.close(**_unfinished(self._said))
 
     def _seen(self, chunk: Any) -> Any:
+        self._opened.mark_piece(chunk)
         said = said_by(getattr(chunk, "response", None) or chunk)
         extras = said["extras"] | self._said.get("extras", {})
         self._said |= {name: value for name, value in said.items() if value is not None}
@@ -167,10 +264,9 @@ class CountingStream:
 
     def _end(self, exc: BaseException, ended: type[BaseException]) -> None:
         if isinstance(exc, ended):
-            self._reported.close(**self._said)
+            self._opened.close(**self._said)
         else:
-            failed = isinstance(exc, Exception)
-            self._reported.close(failed=failed, **_unfinished(self._said))
+            self._opened.fail(exc, **_unfinished(self._said))
 
 
 @functools.cache
@@ -178,13 +274,13 @@ def _counting(kind: type) -> type:
     return type(kind.__name__, (CountingStream, kind), {})
 
 
-def _count_at_its_end(reported: ReportedCall, stream: Any) -> None:
+def _count_at_its_end(opened: OpenCall, stream: Any) -> None:
     try:
         stream.__class__ = _counting(stream.__class__)
     except TypeError:  # a generator: what it yields is not seen
-        reported.close()
+        opened.close()
         return
-    stream._reported, stream._said = reported, {}  # noqa: SLF001 - it is ours now
+    stream._opened, stream._said = opened, {}  # noqa: SLF001 - it is ours now
 
 
 def _unfinished(said: dict[str, Any]) -> dict[str, Any]:
@@ -218,17 +314,17 @@ def said_by(result: Any) -> dict[str, Any]:
     }
 
 
-def _counted(reported: ReportedCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
+def _counted(opened: OpenCall, result: Any, kwargs: dict[str, Any]) -> Any:
     if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
-        reported.cancel()  # litellm's own cache: no model was asked
+        opened.cancel()  # litellm's own cache: no model was asked
     elif hasattr(result, "__next__") or hasattr(result, "__anext__"):
-        _count_at_its_end(reported, result)
+        _count_at_its_end(opened, result)
     else:
         said = said_by(result)
         if said["charge"] is None and any(name.endswith(_OWN_PRICES) for name in kwargs):
             said["charge"] = result._hidden_params.get("response_cost")  # noqa: SLF001 - as litellm has it
-        reported.close(operation=operation, **said)
-    return result
+        opened.close(**said)
+    return opened.mark(result)
 
 
 def _hand_on_to_threads() -> None:
@@ -239,10 +335,10 @@ def _hand_on_to_threads() -> None:
     """
     for name in BATCHES:
         function = getattr(litellm, name)
-        if not hasattr(function, "otel_budget"):
+        if not hasattr(function, _MARK):
             setattr(litellm, name, handing_on(function))
     run = asyncify.run_async_function
-    if hasattr(run, "otel_budget"):
+    if hasattr(run, _MARK):
         return
     wrapped = in_callers_context(run)
     for module in [each for name, each in sys.modules.items() if name.startswith("litellm.")]:
@@ -258,7 +354,7 @@ def handing_on(function: Callable[..., Any]) -> Callable[..., Any]:
         sink = attribution.current()
         return function(*args, **kwargs if sink is None else {**kwargs, _SINK: sink})
 
-    vars(call)["otel_budget"] = True  # the mark that _hand_on_to_threads() looks for
+    vars(call)[_MARK] = True  # the mark that _hand_on_to_threads() looks for
     return call
 
 
@@ -273,5 +369,5 @@ def in_callers_context(run: Callable[..., Any]) -> Callable[..., Any]:
         with ThreadPoolExecutor(max_workers=1) as pool:  # as litellm itself would
             return pool.submit(there, *args, **kwargs).result()
 
-    vars(run_there)["otel_budget"] = True  # as above
+    vars(run_there)[_MARK] = True  # as above
     return run_there

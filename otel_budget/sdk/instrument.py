@@ -12,6 +12,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.trace import TracerProvider
 
+from otel_budget.adapters.ending import INSTRUCTION
+from otel_budget.adapters.sdk_clients.door import guard_all
 from otel_budget.errors import InvalidValueError
 from otel_budget.genai import sampling
 from otel_budget.genai.call_tracker import CALL_TRACKER
@@ -23,6 +25,7 @@ from otel_budget.sdk.usage_sinks import UNATTRIBUTED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otel_budget.adapters.ending import OnStop
     from otel_budget.core.usage import ResourceUsage
 
 _lock = ProcessLock()
@@ -31,13 +34,21 @@ _installed: list[tuple[weakref.ref[TracerProvider], BudgetSpanProcessor]] = []
 
 
 def instrument(
-    tracer_provider: trace.TracerProvider | None = None, *, ignore_scopes: Sequence[str] = ()
+    tracer_provider: trace.TracerProvider | None = None,
+    *,
+    ignore_scopes: Sequence[str] = (),
+    guard: bool = False,
+    on_stop: OnStop = "raise",
+    instruction: str = INSTRUCTION,
+    brief: bool = False,
 ) -> BudgetSpanProcessor:
     """Book every model call that a span reports into the monitor of the run it is made in.
 
     tracer_provider: the application's; by default the global one, and if there is none yet, a new
     one is made that exports nothing. Call this after your own set-up. ignore_scopes: beginnings of
-    the names of instrumentation scopes whose calls are not to be counted.
+    the names of instrumentation scopes whose calls are not to be counted. guard: every client of
+    OpenAI's and Anthropic's SDKs asks before each call, those that were made before, too; on_stop,
+    instruction, brief: as for ``guard_client``. It imports those of the two that are installed.
 
     The run is that of ``with monitor:`` around the call. Calls outside of every run are counted in
     ``unattributed_usage()``. Called again for the same provider it changes nothing and returns the
@@ -45,6 +56,8 @@ def instrument(
     """
     if isinstance(ignore_scopes, str):
         raise InvalidValueError("ignore_scopes", ignore_scopes, "a list of names")
+    if guard:
+        guard_all(on_stop=on_stop, instruction=instruction, brief=brief)
     with _lock:
         provider = _provider(tracer_provider)
         for known, processor in _installed:

@@ -155,6 +155,26 @@ CONFIGURATIONS: Final = (
         settle=0.1, asks=True,
     ),
     Configuration(
+        "openai+guard", "sdks", "openai_sdk", ("guard_of_clients",), ("openai",), asks=True,
+    ),
+    Configuration(
+        "openai+guard+otel", "sdks", "openai_sdk", ("otel_openai", "guard_of_clients"),
+        ("openai", "opentelemetry-instrumentation-genai-openai"), asks=True,
+    ),
+    Configuration(
+        "openai+guard+openinference", "sdks", "openai_sdk",
+        ("guard_of_clients", "openinference_openai"),
+        ("openai", "openinference-instrumentation-openai"), asks=True,
+    ),
+    Configuration(
+        "anthropic+guard", "sdks", "anthropic_sdk", ("guard_of_clients",), ("anthropic",),
+        variables=_NATIVE_OFF, asks=True,
+    ),
+    Configuration(
+        "anthropic+guard+native", "sdks", "anthropic_sdk", ("guard_of_clients",), ("anthropic",),
+        asks=True,
+    ),
+    Configuration(
         "strands", "agents", "strands_agents", (), ("strands-agents", "openai"), settle=0.1
     ),
     Configuration(

@@ -36,7 +36,7 @@ class Clients:
         self.asynchronous = anthropic.AsyncAnthropic(**to)
 
 
-FAMILY = Family(Clients, MODEL)
+FAMILY = Family(Clients, MODEL, calls_tools=False)
 
 
 def one_call(clients: Clients, model: str) -> None:

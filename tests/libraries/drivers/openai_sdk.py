@@ -47,7 +47,7 @@ class Clients:
         self.asynchronous = openai.AsyncOpenAI(**to)
 
 
-FAMILY = Family(Clients, MODEL)
+FAMILY = Family(Clients, MODEL, calls_tools=False)
 
 
 def one_call(clients: Clients, model: str) -> None:

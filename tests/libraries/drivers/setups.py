@@ -162,3 +162,10 @@ def adapter_openai_agents() -> None:
     from otel_budget.adapters.openai_agents import BudgetModel
 
     scenario.WRAPPERS.append(BudgetModel)
+
+
+def guard_of_clients() -> None:
+    """The guard of OpenAI's and Anthropic's clients, for the whole process."""
+    import otel_budget
+
+    otel_budget.instrument(guard=True)
