@@ -1,11 +1,13 @@
 """What a hook is answered: the two steps in which a run comes to its end, and what leads up to it.
 
 1. Near a limit, the model is briefed, once for each line: finish, and begin nothing new.
-2. At the limit, the tools that its last call wants are denied, and it may be called once more, to
-   say what it has. After that, or where it could not be told, the run ends at the next tool or
-   call. A sub-agent ends at once: the one call is its parent's. A prompt is not taken.
+2. At the limit, and at a stop before it, the tools that its last call wants are denied, and it may
+   be called once more, to say what it has: this is how it wraps up. After that, or where it could
+   not be told, the run ends at the next tool or call. A sub-agent ends at once: the one call is its
+   parent's. A prompt is not taken.
 
-A stop that is not a limit's ends the run at once: an operator's, or one for want of what is known.
+A stop that allows no last calls ends the run at once: an operator's ``now``, that of a run above
+it, or one for want of what is known.
 
 A process that has just begun has told nothing yet, and never would if it were stopped for that: a
 run that nobody knows, and one that fell silent before its process began, go on. If nothing is
@@ -112,7 +114,7 @@ class HookedRun:
             return self._end(event, can, verdict)
         if event.kind is EventKind.TURN_END:
             return Answer(notice=self._once(_OVER, can, end_text(verdict)))
-        if verdict.reason not in _LIMITS or event.agent_id:
+        if not _may_answer(verdict) or event.agent_id:
             return self._end(event, can, verdict)
         return self._two_steps(event, can, verdict)
 
@@ -203,6 +205,11 @@ class HookedRun:
         if len(self._briefed) > MAX_AGENTS:
             self._briefed.popitem(last=False)
         return briefed
+
+
+def _may_answer(verdict: Verdict) -> bool:
+    """Tell whether a stop leaves room for a last answer: a limit's does, though it is past it."""
+    return verdict.reason in _LIMITS or verdict.wrap_up is not None
 
 
 class HookedRuns:

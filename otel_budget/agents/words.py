@@ -60,6 +60,8 @@ def brief_text(verdict: Verdict) -> str:
 def final_text(verdict: Verdict) -> str:
     """Tell the model that its next answer is the last."""
     how = "at its limit" if _basis(verdict) is Basis.NUMBERS else "stopped"
+    if verdict.reason == Reason.WRAP_UP:
+        how = "near its limit, and what is left is for your answer"
     return (
         f"{_OWN}this run is {how}: {_why(verdict)}. No more tools are run. "
         "Give your final answer now, with what you have."

@@ -87,13 +87,17 @@ storage: {{path: sidecar.db}}
 
 
 def _raise(at: Receiving, session_id: str, tokens: int) -> None:
+    _order(at, session_id, "limits", for_seconds=3600, max_tokens=tokens)
+
+
+def _order(at: Receiving, session_id: str, kind: str, **order: Any) -> None:
     connection = http.client.HTTPConnection(at.process.url.removeprefix("http://"), timeout=60)
-    body = {"reason": "worth it", "for_seconds": 3600, "max_tokens": tokens}
+    body = {"reason": "worth it", **order}
     headers = {
         "Authorization": f"Bearer {token_of('admin')}",
         "Content-Type": "application/json",
     }
-    path = f"/v1/sessions/{session_id}/limits"
+    path = f"/v1/sessions/{session_id}/{kind}"
     connection.request("POST", path, json.dumps(body), headers)
     assert connection.getresponse().status == 200
     connection.close()
@@ -129,6 +133,25 @@ def test_of_two_sessions_the_one_past_its_limit_is_ended_and_can_go_on_after_a_r
         assert one.tools(tokens=10_000) == [{}, {}]
         assert at.used("one")["tokens"] == 135_000
         assert at.used("other")["tokens"] == 50_000
+
+
+def test_an_operators_stop_lets_a_session_answer_unless_it_says_now(tmp_path: Path) -> None:
+    """The one's tools are denied, and it may be called once more; the other ends at once."""
+    with governing(tmp_path) as at:
+        one, other = Session(at, "one"), Session(at, "other")
+        for each in (one, other):
+            each.hook("SessionStart")
+            each.hook("UserPromptSubmit")
+            assert each.tools(tokens=10_000) == [{}, {}]
+        _order(at, "one", "stop")
+        _order(at, "other", "stop", now=True)
+        denied, last = one.tools(tokens=10_000)
+        assert denied["hookSpecificOutput"]["permissionDecision"] == "deny"
+        assert last == {}
+        assert [each["continue"] for each in one.tools(tokens=10_000)] == [False, False]
+        assert [each["continue"] for each in other.tools(tokens=10_000)] == [False, False]
+        _order(at, "one", "release")
+        assert one.hook("UserPromptSubmit") == {}
 
 
 def test_a_session_that_ended_in_order_and_is_resumed_counts_on(tmp_path: Path) -> None:

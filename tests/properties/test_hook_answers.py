@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from otel_budget.agents.base import EventKind, Step
 from otel_budget.agents.known import names
 from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.wrap_up import WrapUp
 from tests.support.paths import ROOT
 from tests.unit.agents.hooked import NOW, Hooked, verdict
 
@@ -22,7 +23,8 @@ _SUBS = st.sampled_from(["", "", "", "sub-1"])
 _FINE = [None, verdict(10), verdict(910), verdict(950, reason="stale_data", at=NOW - 1e6)]
 _STOPS = [
     verdict(1000), verdict(1086),
-    *(verdict(910, reason=reason) for reason in ("approaching_limit", "budget_low")),
+    *(verdict(910, reason=reason) for reason in ("approaching_limit", "budget_low", "wrap_up")),
+    verdict(reason="operator_stop", wrap_up=WrapUp(1)),
 ]  # fmt: skip
 _HARD = [
     verdict(reason=reason)
@@ -159,5 +161,5 @@ def test_all_reasons_are_thought_of() -> None:
     rest = set(Reason) - tried
     assert rest == {
         Reason.FINISHING, Reason.UNKNOWN_USAGE, Reason.IMPLAUSIBLE_DATA, Reason.INTERNAL_ERROR,
-        Reason.SIDECAR_LOST,
+        Reason.SIDECAR_LOST, Reason.BUDGET_BUSY,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from otel_budget.agents.ending import HookedRun
 from otel_budget.agents.known import hooks_of
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
+from otel_budget.core.wrap_up import WrapUp
 
 NOW = 1_700_000_000.0
 
@@ -23,6 +24,7 @@ def verdict(
     action: Action | None = None,
     limit_from: str = "sidecar",
     run_state: str | None = None,
+    wrap_up: WrapUp | None = None,
 ) -> Verdict:
     """Return a verdict by the tokens used, or for another reason; 80 % is near."""
     near, over = used >= 0.8 * limit, used >= limit
@@ -42,7 +44,7 @@ def verdict(
     return Verdict(
         session_id="run-1", action=does, status=whole, reason=because,
         message=f"because of {because}", resources={semconv.TOKENS: state}, evaluated_at=at,
-        data_at=at, lease_seconds=15.0, run_state=run_state,
+        data_at=at, lease_seconds=15.0, run_state=run_state, wrap_up=wrap_up,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from otel_budget.agents.base import Step
 from otel_budget.agents.call_sizes import MAX_AGENTS
 from otel_budget.agents.ending import COUNTED_WITHIN, HookedRuns
 from otel_budget.core.reasons import Action
+from otel_budget.core.wrap_up import WrapUp
 from tests.unit.agents.hooked import NOW, Hooked, verdict
 
 if TYPE_CHECKING:
@@ -169,13 +170,28 @@ def test_many_sub_agents_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("reason", ["operator_stop", "unpriced_calls", "unknown_usage"])
-def test_a_stop_that_is_no_limits_ends_at_once(reason: str) -> None:
-    """An operator does not ask for a final answer."""
+def test_a_stop_that_allows_no_last_calls_ends_at_once(reason: str) -> None:
+    """An operator who says now does not ask for a final answer."""
     stop = verdict(reason=reason, action=Action.STOP)
     for event in ("PreToolUse", "PostToolBatch", "UserPromptSubmit"):
         assert Hooked().step(event, stop).step is Step.END
     codex = Hooked("codex").ask("PreToolUse", stop)
     assert f"this run is stopped: because of {reason}." in str(codex)
+
+
+@pytest.mark.parametrize("reason", ["operator_stop", "wrap_up", "budget_low"])
+def test_a_graceful_stop_lets_the_model_answer(reason: str) -> None:
+    """Its tools are denied, it is called once more, and what it wants then ends it."""
+    stop = verdict(910, reason=reason, action=Action.STOP, wrap_up=WrapUp(1))
+    run = Hooked()
+    denied = run.step("PreToolUse", stop)
+    assert denied.step is Step.DENY
+    assert denied.text.endswith("No more tools are run. Give your final answer now, with what you "
+                                "have.")  # fmt: skip
+    assert run.step("PostToolBatch", stop).step is not Step.END
+    assert run.step("PreToolUse", stop).step is Step.END
+    assert Hooked().step("PreToolUse", stop, agent_id="sub-1").step is Step.END
+    assert Hooked().step("UserPromptSubmit", stop).step is Step.END
 
 
 def test_how_to_take_an_operators_stop_back_is_said() -> None:

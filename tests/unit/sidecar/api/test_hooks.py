@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from otel_budget.agents.hook_input import WHOLE
+from otel_budget.core.wrap_up import WrapUp
 from otel_budget.sidecar.api import hooks as api_hooks
 from tests.support.api import assert_problem
 from tests.support.paths import ROOT
@@ -37,6 +38,12 @@ VERDICTS: Final[dict[str, Verdict | None]] = {
     "over its own limit": verdict(1086, at=START, limit_from="session"),
     "near and not nearly done": verdict(910, at=START, reason="approaching_limit"),
     "stopped by an operator": verdict(at=START, reason="operator_stop"),
+    "stopped by an operator, and may wrap up": verdict(
+        at=START, reason="operator_stop", wrap_up=WrapUp(1)
+    ),
+    "what is left is for its last calls": verdict(
+        910, at=START, reason="wrap_up", wrap_up=WrapUp(1)
+    ),
     "silent": verdict(at=START, reason="stale_data"),
 }
 
