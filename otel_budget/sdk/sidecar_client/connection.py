@@ -20,7 +20,7 @@ from otel_budget.sdk.sidecar_client.host_lookup import addresses
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from otel_budget.sdk.sidecar_client.address import SidecarAddress
 
@@ -178,13 +178,14 @@ class Call:
         body: str | bytes | None = None,
         content_type: str = "application/json",
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[http.client.HTTPResponse, Deadline]:
         """Send a request; return the answer, of which the head was read, and what bounds the rest.
 
-        body: of that content type. timeout: seconds, instead of the connection's. Raises OSError,
-        http.client.HTTPException, TokenFileError.
+        body: of that content type. timeout: seconds, instead of the connection's. headers: further
+        ones. Raises OSError, http.client.HTTPException, TokenFileError.
         """
-        sent = self._address.headers(accept)
+        sent = {**self._address.headers(accept), **(headers or {})}
         if body is not None:
             sent["Content-Type"] = content_type
         self._socket.settimeout(self._timeout)
