@@ -10,6 +10,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from otel_budget import semconv
+from otel_budget.ledger import holds as module
 from otel_budget.ledger.holds import (
     COMMITTED_KEPT,
     KEY_KEPT,
@@ -19,9 +22,6 @@ from otel_budget.ledger.holds import (
     Holds,
     HoldState,
 )
-
-from otel_budget import semconv
-from otel_budget.ledger import holds as module
 
 LEASE = 60.0
 DAY = 86_400.0
