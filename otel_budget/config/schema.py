@@ -22,6 +22,7 @@ from pydantic import (
 from otel_budget.config import budgets, values
 from otel_budget.config.budgets import Budgets, ScopeLabels
 from otel_budget.config.ceilings import CeilingsConfig
+from otel_budget.config.from_outside import FromOutside
 from otel_budget.config.listen import ListenConfig
 from otel_budget.config.section import Section, Strict
 from otel_budget.config.sources import SourceConfig
@@ -92,6 +93,8 @@ class SidecarConfig(Strict):
     listen: ListenConfig = Field(default_factory=ListenConfig)
     storage: StorageConfig = Field(default={}, validate_default=True)
     audit: AuditConfig = Field(default_factory=AuditConfig)
+    limits_from_outside: FromOutside = False
+    """Runs whose own limits an operator may replace: all of them, or those of some workflows."""
     scope_labels: ScopeLabels = Field(default=(), validate_default=True)
     """Before the budgets, which may name them."""
     budgets: Budgets = ()
@@ -116,6 +119,8 @@ class SidecarConfig(Strict):
             "resource_limits": self.resource_limits.model_dump(),
             "verdicts": self.verdicts.model_dump(),
         }
+        if self.limits_from_outside:
+            policy["limits_from_outside"] = self.limits_from_outside
         if self.budgets:
             policy["budgets"] = {
                 each.name: {

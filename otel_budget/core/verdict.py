@@ -228,6 +228,9 @@ class Verdict:
     """
     ordered_at: float | None = None
     """Unix time at which an operator gave the stop that decided; None of any other verdict."""
+    own_limits_replaced: tuple[str, ...] = ()
+    """Resources of which an operator's limit, or that there is none, holds in place of the run's
+    own: the run, or the sidecar's file, lets limits come from outside."""
     wrap_up: WrapUp | None = None
     """What the run may still use to finish, of a graceful stop before a limit, or while it wraps
     up; None: nothing, or it goes on."""

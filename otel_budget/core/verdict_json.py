@@ -52,6 +52,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "decision_id": verdict.decision_id,
         "policy_revision": verdict.policy_revision,
         "unjudged": list(verdict.unjudged),
+        **_replaced(verdict),
         "ends_first": verdict.ends_first,
         "would": None if verdict.would is None else _would(verdict.would),
         "wrap_up": None if verdict.wrap_up is None else wrap_up.to_dict(verdict.wrap_up),
@@ -116,6 +117,7 @@ def from_dict(data: object) -> Verdict:
         stopped_by=_stopped_by(fields),
         waiting_since=fields.maybe(fields.time, "waiting_since"),
         ordered_at=fields.maybe(fields.time, "ordered_at"),
+        own_limits_replaced=tuple(fields.maybe(fields.texts, "own_limits_replaced") or ()),
         wrap_up=fields.maybe(fields.within, "wrap_up", wrap_up.from_fields),
         knows_wrap_up=isinstance(data, dict) and "wrap_up" in data,
     )
@@ -125,6 +127,11 @@ def _times_said(verdict: Verdict) -> dict[str, str]:
     """Return what few verdicts have: since when a run waits, when an operator stopped it."""
     said = {"waiting_since": verdict.waiting_since, "ordered_at": verdict.ordered_at}
     return {key: timestamp(at) for key, at in said.items() if at is not None}
+
+
+def _replaced(verdict: Verdict) -> dict[str, list[str]]:
+    names = verdict.own_limits_replaced
+    return {"own_limits_replaced": list(names)} if names else {}
 
 
 def _stopped_by(fields: Fields) -> str | None:

@@ -83,6 +83,23 @@ def bounds_in(verdict: Verdict) -> Bounds:
     }
 
 
+def replaced_in(verdict: Verdict) -> dict[str, Bound | None]:
+    """Return what holds in place of the run's own limits by a sidecar's verdict; None: no limit.
+
+    Not of resources of whose use it knows nothing: it judges none of these.
+    """
+    theirs, known = bounds_in(verdict), verdict.resources
+    return {name: theirs.get(name) for name in verdict.own_limits_replaced if name in known}
+
+
+def with_others(own: Bounds, others: Mapping[str, Bound | None]) -> Bounds:
+    """Return bounds with others in place of some of them; None: none at all."""
+    if not others:
+        return own
+    kept = {name: bound for name, bound in own.items() if name not in others}
+    return {**kept, **{name: bound for name, bound in others.items() if bound is not None}}
+
+
 def stricter(one: Bounds, other: Bounds) -> Bounds:
     """Return the bounds that hold when both do.
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.core.override import OverrideKind
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.policy.bounds import bounds_from, stricter
+from otel_budget.policy.bounds import OWN, bounds_from
 from otel_budget.policy.format import amount
-from otel_budget.policy.overrides import ceilings, said
+from otel_budget.policy.overrides import said
+from otel_budget.policy.verdicts import bounds_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from otel_budget.policy.verdicts import Rules
 
 _OWN = (
-    "only the run's code can raise its own limit: by update_limits, or by resuming with a higher "
-    "one"
+    "only the run's code can raise its own limit, by update_limits or by resuming with a higher "
+    "one, unless it lets limits come from outside: ResourceMonitor(limits_from_outside=True), or "
+    "limits_from_outside in the sidecar's file"
 )
 
 
@@ -52,7 +54,7 @@ def effect_of(
     if override.kind is OverrideKind.LIMITS:
         changes, notes = _of_limits(override, before.limits, snapshot, rules, verdict.unjudged)
     elif override.kind is OverrideKind.STOP:
-        changes, notes = _of_stop(override, before.stop)
+        changes, notes = _of_stop(override, before.stop, refuses=verdict.waiting_since is not None)
     else:
         changes = before.stop is not None
         notes = [] if changes else ["no operator has stopped the run"]
@@ -68,11 +70,16 @@ def effect_of(
     return Effect(changes, tuple(notes))
 
 
-def _of_stop(override: Override, held: Override | None) -> tuple[bool, list[str]]:
+def _of_stop(override: Override, held: Override | None, *, refuses: bool) -> tuple[bool, list[str]]:
+    """Return whether a stop changes anything, and notes. refuses: True if the run waits for more.
+
+    It is the same stop again only to a run that does not wait: to one that does it is an answer.
+    """
+    notes = ["the run waits until it may go on: it is refused"] if refuses else []
     if held is None:
-        return True, []
+        return True, notes
     changes = (held.until, held.now) != (override.until, override.now)
-    return changes, [f"the run was {said(held)}"]
+    return changes or refuses, [f"the run was {said(held)}", *notes]
 
 
 def _of_limits(
@@ -83,12 +90,10 @@ def _of_limits(
     unjudged: Collection[str],
 ) -> tuple[bool, list[str]]:
     """Return whether new ceilings change anything, and notes. unjudged: as in the verdict since."""
-    own = bounds_from(snapshot.attributes.limits, snapshot.attributes.thresholds, "session")
-    configured = rules.enforced_for(snapshot.attributes)
-    was = stricter(own, ceilings(configured, rules.thresholds, held))
-    now = stricter(
-        own, ceilings(configured, rules.thresholds, override if override.limits else None)
-    )
+    attributes = snapshot.attributes
+    own = bounds_from(attributes.limits, attributes.thresholds, OWN)
+    was = bounds_of_run(attributes, rules, held)
+    now = bounds_of_run(attributes, rules, override if override.limits else None)
     if not override.limits and held is None:
         return False, ["only the configured ceilings were in force"]
     kept = [name for name in override.limits if _same(was.get(name), now.get(name))]

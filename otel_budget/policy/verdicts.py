@@ -26,7 +26,7 @@ from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import LimitStatus, Verdict, WouldBe
-from otel_budget.policy.bounds import Bound, Bounds, bounds_from, stricter
+from otel_budget.policy.bounds import Bound, Bounds
 from otel_budget.policy.budget_words import describe_past
 from otel_budget.policy.budgets import NO_POOLS, Pools, least, worst
 from otel_budget.policy.decision_table import (
@@ -45,7 +45,7 @@ from otel_budget.policy.families import NOTHING_ABOVE, STOPPED_ABOVE, Above
 from otel_budget.policy.format import minutes
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import Foretold
-from otel_budget.policy.overrides import STOPPED, ceilings, said
+from otel_budget.policy.overrides import STOPPED, held_to, said
 from otel_budget.policy.reserve import LastCalls, Reserved, least_remaining
 from otel_budget.policy.run_limits import last_calls_of, limits_of
 from otel_budget.policy.status import (
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.budget import Budget
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.override import Override
+    from otel_budget.core.override import Override, Overrides
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import BudgetState, ResourceState
     from otel_budget.core.wrap_up import WrapUp
@@ -113,6 +113,9 @@ class Rules:
     shadow: bool = False
     """True if what the sidecar is configured with for every run is judged and not enforced:
     ceilings, completion threshold, and what unknown use stops. What an operator orders holds."""
+    limits_from_outside: bool | frozenset[str] = False
+    """True if an operator's limits may take the place of any run's own; or those workflows of whose
+    runs they may. Others say so themselves."""
     text: str = field(default="", compare=False, repr=False)
     """The policy as it was configured, in JSON: what ``revision`` is the digest of."""
 
@@ -121,6 +124,13 @@ class Rules:
         if not self.suggested:
             return self.ceilings
         return self.suggested.get(workflow_of(attributes), self.ceilings)
+
+    def lets_outside(self, attributes: RunAttributes) -> bool:
+        """Tell whether an operator's limits take the place of a run's own."""
+        lets = self.limits_from_outside
+        if isinstance(lets, frozenset):
+            lets = bool(lets) and workflow_of(attributes) in lets
+        return lets or attributes.limits_from_outside == 1
 
     def enforced_for(self, attributes: RunAttributes) -> Bounds:
         """Return those that hold: none in shadow."""
@@ -227,8 +237,8 @@ def _from_snapshot(
 ) -> Verdict:
     """Return the verdict by what holds. shadow: True for that by what is in shadow, too."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
-    held_to = _bounds_of(attributes, rules, overrides.limits, shadow=shadow)
-    limits = limits_of(snapshot, held_to, budgets)
+    bound_by = bounds_of_run(attributes, rules, overrides.limits, shadow=shadow)
+    limits = limits_of(snapshot, bound_by, budgets)
     bounds, used = limits.bounds, limits.used
     weighed = run_status(used, bounds, snapshot.uncertainty)
     is_left_out = rules.shadow and not shadow
@@ -257,7 +267,7 @@ def _from_snapshot(
         weighed = RunStatus(status, weighed.resources)
     may_wrap_up = _may_wrap_up(decision, above, overrides.stop)
     decision, message = _overruled(decision, above, overrides.stop)
-    about = _about(snapshot, rules, progress, completion_threshold, now, stop=overrides.stop)
+    about = _about(snapshot, rules, progress, completion_threshold, now, overrides=overrides)
     if may_wrap_up and decision[0] is Action.STOP:
         about = about._replace(wrap_up=last_calls_of(decision, snapshot, weighed, budgets, above))
     foretold = bounds and not shadow and not _is_over(snapshot)
@@ -274,13 +284,21 @@ def _may_wrap_up(by_numbers: Decision, above: Above, stop: Override | None) -> b
     return by_numbers not in _NOTHING_LEFT and above.stopped_by is None and not at_once
 
 
-def _bounds_of(
-    attributes: RunAttributes, rules: Rules, order: Override | None, *, shadow: bool
+def bounds_of_run(
+    attributes: RunAttributes, rules: Rules, order: Override | None, *, shadow: bool = False
 ) -> Bounds:
-    """Return what a run is held to. order: an operator's limits. shadow: as in _from_snapshot."""
-    own = bounds_from(attributes.limits, attributes.thresholds, "session")
+    """Return what a run is held to. order: an operator's limits. shadow: what is in it, too."""
     configured = rules.ceilings_for(attributes) if shadow else rules.enforced_for(attributes)
-    return stricter(own, ceilings(configured, rules.thresholds, order))
+    return held_to(
+        attributes, configured, rules.thresholds, order, from_outside=rules.lets_outside(attributes)
+    )
+
+
+def _replaced(snapshot: RunSnapshot, rules: Rules, order: Override | None) -> tuple[str, ...]:
+    """Return the resources of which an operator's limits take the place of the run's own."""
+    if order is None or not rules.lets_outside(snapshot.attributes):
+        return ()
+    return tuple(name for name in RESOURCES if name in order.limits)
 
 
 def verdict_on_failure(
@@ -430,6 +448,7 @@ class _About(NamedTuple):
     waiting_since: float | None = None
     ordered_at: float | None = None
     wrap_up: WrapUp | None = None
+    replaced: tuple[str, ...] = ()
 
 
 def _about(
@@ -439,14 +458,16 @@ def _about(
     completion_threshold: float,
     now: float,
     *,
-    stop: Override | None,
+    overrides: Overrides,
 ) -> _About:
+    stop = overrides.stop
     return _About(
         snapshot.session_id, snapshot.started_at, progress, completion_threshold,
         snapshot.uncertainty, now, snapshot.sampled_at, snapshot.attributes.state, rules.lease,
         rules.revision, snapshot.also_started_at, _gone(snapshot) + _together(snapshot),
         waiting_since=_waiting_since(snapshot.attributes),
         ordered_at=None if stop is None else stop.at,
+        replaced=_replaced(snapshot, rules, overrides.limits),
     )  # fmt: skip
 
 
@@ -527,6 +548,7 @@ def _verdict(
         waiting_since=about.waiting_since,
         ordered_at=about.ordered_at,
         wrap_up=about.wrap_up,
+        own_limits_replaced=about.replaced,
     )
 
 
@@ -572,6 +594,8 @@ def _decision_id(
         parts.append(f"ordered at {about.ordered_at!r}")
     if about.wrap_up is not None:
         parts.append(f"may wrap up with {about.wrap_up!r}")
+    if about.replaced:
+        parts.append(f"in place of its own: {about.replaced!r}")
     if about.also_started_at:
         parts.append(f"also {about.also_started_at!r}")
     for name in RESOURCES:

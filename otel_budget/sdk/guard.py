@@ -25,7 +25,7 @@ from otel_budget.logs.logger import logger
 from otel_budget.policy.bounds import OWN, bounds_in, stricter
 from otel_budget.policy.briefing import briefing_of
 from otel_budget.policy.families import stopped_below
-from otel_budget.policy.format import describe
+from otel_budget.policy.format import amounts, describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.reserve import Reserved, forbids_wrap_up, within
 from otel_budget.policy.status import SEVERITY, check
@@ -134,6 +134,7 @@ class Guard:
 
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits. Forecasts nothing."""
+        self._heed()
         local = self.local
         bounds = local.reserved(None).bounds if local.keeps_calls else local.bounds
         return check(local.used(), bounds, local.uncertainty())
@@ -171,6 +172,7 @@ class Guard:
         return verdict if ups is None else ups.judged(verdict, self._limits_behind)
 
     def _stricter(self, progress: float | None) -> Verdict:
+        self._heed()
         theirs = None if self._lease is None else self._lease.current()
         own = self.local.verdict(progress, self._clock.time(), self._their_limits())
         if self.family is not None:
@@ -272,6 +274,26 @@ class Guard:
             self.wrap_ups.block.refused = True
         return BudgetExceeded(self.foreseen(verdict))
 
+    def _heed(self) -> None:
+        """Hold the run to an operator's limits in place of its own, while the sidecar says so."""
+        theirs = None if self._lease is None else self._lease.current()
+        with self._lock:
+            if not self.local.heed(theirs):
+                return
+            limits = amounts({name: bound.limit for name, bound in self.local.bounds.items()})
+        heeds, level = self.local.heeds_operator, logging.INFO
+        words = "an operator's limits hold" if heeds else "its own limits hold again"
+        if not heeds and theirs is None:
+            level, words = logging.WARNING, f"without a sidecar {words}"
+        self._outbox.add(
+            [
+                partial(
+                    logger.log, level, "run %r: %s: it is limited to %s",
+                    self._record.session_id, words, limits or "nothing",
+                )
+            ]
+        )  # fmt: skip
+
     def foreseen(self, verdict: Verdict) -> Verdict:
         """Return a verdict of the run's own with its forecast; the sidecar's has one already."""
         if verdict.sequence is not None:
@@ -319,6 +341,7 @@ class Guard:
     def _look_once(self, progress: float | None) -> tuple[Verdict, bool]:
         """Look once; return the verdict, and whether there is news. Hold the lock."""
         local = self.local
+        self._heed()
         used, self._uncertainty = local.used(), local.uncertainty()
         self._forget_outgrown_progress()
         self._sidecar_watermarks.look()
@@ -475,7 +498,8 @@ class Guard:
             moments.append(above)
         if self._lease is not None:
             theirs = self._lease.current()
-            if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
+            stops = theirs is not None and not theirs.should_continue
+            if self._stop_without_sidecar or stops or self.local.heeds_operator:
                 left = self._lease.binding_in() or self._lease.left()
                 moments.append(self._clock.monotonic() + left)
         return min(moments, default=None)

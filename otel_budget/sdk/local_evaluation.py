@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
@@ -10,7 +12,7 @@ from otel_budget.core.forecast import NO_FORECAST, Forecast
 from otel_budget.core.resources import FURTHER, TIMES
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.call_pace import CallPace
-from otel_budget.policy.bounds import bounds_of, stricter
+from otel_budget.policy.bounds import Bound, bounds_of, replaced_in, stricter, with_others
 from otel_budget.policy.forecast import completion_possible, forecast_of
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import OwnOutlook, with_forecasts
@@ -22,7 +24,7 @@ from otel_budget.sdk.below import Below, together
 from otel_budget.sdk.phase_counters import plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from decimal import Decimal
 
     from otel_budget.core.limits import ResourceLimits
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 
 _NOTHING_BELOW: Final = Below()
+_NOTHING_REPLACED: Final[Mapping[str, Bound | None]] = MappingProxyType({})
 
 
 class LocalEvaluation:
@@ -45,12 +48,13 @@ class LocalEvaluation:
     def __init__(self, record: RunRecord) -> None:
         """Judge by the record's limits."""
         self._record = record
+        self._replaced: Mapping[str, Bound | None] = _NOTHING_REPLACED
         self.use_limits(record.limits)
 
     def use_limits(self, limits: ResourceLimits) -> None:
         """Judge by other limits from now on."""
         self.limits = limits
-        self.bounds = bounds_of(limits)
+        self.bounds = with_others(bounds_of(limits), self._replaced)
         self.on_unknown = OnUnknown(limits.on_unpriced, limits.on_unknown_usage)
         stopped_by = self.on_unknown.stopped_by
         self.price_stops = stopped_by(UsageUncertainty(unpriced_calls=1), self.bounds) is not None
@@ -63,6 +67,26 @@ class LocalEvaluation:
             stopped_by(UsageUncertainty(unknown_usage_calls=1), self.bounds) is not None
         )
         """True if a call of unknown usage stops the run."""
+
+    @property
+    def heeds_operator(self) -> bool:
+        """True while an operator's limits hold in place of the run's own."""
+        return bool(self._replaced)
+
+    def heed(self, theirs: Verdict | None) -> bool:
+        """Let an operator's limits take the place of the run's own; tell whether that changed any.
+
+        theirs: the sidecar's verdict in force, which says which do. None: the run's own hold.
+        """
+        names = theirs is not None and theirs.own_limits_replaced
+        if not names and not self._replaced:
+            return False  # as it is with nearly all runs
+        replaced = _NOTHING_REPLACED if theirs is None else replaced_in(theirs)
+        if replaced == self._replaced:
+            return False
+        self._replaced = replaced
+        self.use_limits(self.limits)
+        return True
 
     def used(self, bounds: Bounds | None = None) -> dict[str, Number]:
         """Return what the run used of each resource, over all its incarnations.

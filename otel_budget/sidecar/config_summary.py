@@ -35,6 +35,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
         f"source:   {config.source.describe()}",
         *(f"bound:    {each}" for each in describe_bindings(config.source)),
         f"ceilings: {describe_ceilings(config.resource_limits)}",
+        *_describe_outside(config.limits_from_outside),
         *(f"budget:   {describe_budget(each)}" for each in config.shared_budgets),
         f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
         f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
@@ -42,6 +43,13 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
         f"storage:  {config.storage.path}",
         f"policy:   revision {config.revision}",
     )
+
+
+def _describe_outside(lets: bool | tuple[str, ...]) -> Iterator[str]:  # noqa: FBT001 - as the file has it
+    """Say whose own limits an operator may replace."""
+    if lets:
+        whose = f"runs of {', '.join(lets)}" if isinstance(lets, tuple) else "every run"
+        yield f"outside:  an operator's limits may replace the own ones of {whose}"
 
 
 def describe_budget(budget: Budget) -> str:

@@ -119,6 +119,7 @@ def open_storage(config: StorageConfig, kind: str = "sqlite") -> tuple[Storage, 
 def rules_of(config: SidecarConfig) -> Rules:
     """Return how to judge."""
     ceilings, verdicts = config.resource_limits, config.verdicts
+    from_outside = config.limits_from_outside
     thresholds = {row.name: row.threshold_of(ceilings) for row in RESOURCES.values()}
     given = {resource: value for resource, value in thresholds.items() if value is not None}
     return Rules(
@@ -135,6 +136,7 @@ def rules_of(config: SidecarConfig) -> Rules:
         budgets=config.shared_budgets,
         suggesting=suggesting_in(ceilings),
         shadow=ceilings.shadow,
+        limits_from_outside=from_outside if from_outside is True else frozenset(from_outside or ()),
         text=config.policy_text,
     )
 

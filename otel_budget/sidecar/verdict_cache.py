@@ -126,6 +126,7 @@ def _fingerprint(verdict: Verdict, budgets: Outline) -> tuple[object, ...]:
         verdict.stopped_by,
         verdict.waiting_since,
         verdict.ordered_at,
+        verdict.own_limits_replaced,
         {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
         verdict.would and verdict.would[:4],
         verdict.wrap_up and verdict.wrap_up.calls,

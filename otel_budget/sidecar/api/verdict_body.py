@@ -164,6 +164,10 @@ class VerdictBody(Body):
     unjudged: list[str]
     """Limited resources that nothing exports, so their limits cannot be judged. They are missing
     from `resources`."""
+    own_limits_replaced: list[str] = ABSENT
+    """Resources of which an operator's limit, or that there is none, holds in place of the run's
+    own: the run, or the sidecar's file, lets limits come from outside. Absent when there are none.
+    """
     ends_first: str | None
     """The limited resource whose limit is forecast to be reached first; null when none can be told.
     """

@@ -13,8 +13,8 @@ from otel_budget.config.sources import ScrapeConfig
 from otel_budget.core.reasons import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.presets.loader import shipped
-from otel_budget.sidecar.config_summary import warnings
-from otel_budget.sidecar.factory import scrape_settings
+from otel_budget.sidecar.config_summary import summary, warnings
+from otel_budget.sidecar.factory import rules_of, scrape_settings
 from tests.support.paths import TESTS
 
 BAD = sorted((TESTS / "cases" / "config_bad").glob("*.yaml"))
@@ -430,3 +430,29 @@ def test_settings_that_would_disarm_one_another_are_said(tmp_path: Path) -> None
     forgotten, stale = warnings(read(tmp_path, source + odd))
     assert "forget_after (4 s) is no longer than hold and stale_after" in forgotten
     assert "stale_after (0.5 s) is shorter than the interval of the source (2 s)" in stale
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [
+        ("true", True),
+        ("false", False),
+        ("[]", frozenset()),
+        ("[b, a, b]", frozenset({"a", "b"})),
+    ],
+)
+def test_whose_own_limits_an_operator_may_replace_is_policy(
+    tmp_path: Path,
+    given: str,
+    read_as: bool | frozenset[str],  # noqa: FBT001 - as the file has it
+) -> None:
+    """Its revision names it; in whatever order the workflows stand, and said before it runs."""
+    file = tmp_path / "sidecar.yaml"
+    source = 'source: {scrape: {targets: ["http://a/metrics"]}}\n'
+    file.write_text(source)
+    before = load(file)
+    file.write_text(f"{source}limits_from_outside: {given}\n")
+    config = load(file)
+    assert rules_of(config).limits_from_outside == (read_as or frozenset())
+    assert (config.revision == before.revision) == (not read_as)
+    assert any("outside" in line_said for line_said in summary(config)) == bool(read_as)

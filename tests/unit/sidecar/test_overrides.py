@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -163,6 +164,93 @@ def test_a_stop_stands_above_the_numbers_and_hides_none() -> None:
 amounts = st.one_of(st.none(), st.integers(0, 3000))
 
 
+def with_permission(found: RunSnapshot) -> RunSnapshot:
+    """Return a run that lets limits come from outside."""
+    return found._replace(attributes=found.attributes._replace(limits_from_outside=1.0))
+
+
+@pytest.mark.parametrize(
+    ("used", "own", "ceiling", "expected"),
+    [
+        (1500, 1200, 2000, (Action.CONTINUE, 2000, "operator")),
+        (1500, 1200, None, (Action.CONTINUE, None, None)),
+        (500, 5000, 400, (Action.STOP, 400, "operator")),
+        (1500, None, 2000, (Action.CONTINUE, 2000, "operator")),
+    ],
+)
+def test_where_the_run_lets_limits_come_from_outside_an_operators_takes_the_place_of_its_own(
+    used: int, own: int | None, ceiling: int | None, expected: tuple[object, ...]
+) -> None:
+    """Higher or lower, or none at all; said in the verdict, until the order's time is over."""
+    order = ordered("limits", for_seconds=60, max_tokens=ceiling)
+    run = with_permission(snapshot(used, order, own=own))
+    verdict = verdict_from_snapshot(run, rules(1000), NOW)
+    state = verdict.resources[semconv.TOKENS]
+    assert (verdict.action, state.limit, state.limit_from) == expected
+    assert verdict.own_limits_replaced == (semconv.TOKENS,)
+    later = verdict_from_snapshot(run, rules(1000), NOW + 60)
+    assert later.resources[semconv.TOKENS].limit == 1000
+    assert later.own_limits_replaced == ()
+
+
+@pytest.mark.parametrize(
+    ("lets", "workflow", "replaced"),
+    [
+        (True, None, True),
+        (frozenset({"nightly"}), "nightly", True),
+        (frozenset({"nightly"}), "other", False),
+        (frozenset({"nightly"}), None, False),
+        (frozenset(), None, False),
+        (False, "nightly", False),
+    ],
+)
+def test_the_sidecars_file_may_say_so_for_workflows(
+    lets: bool | frozenset[str],  # noqa: FBT001 - as the file has it
+    workflow: str | None,
+    replaced: bool,  # noqa: FBT001 - a case
+) -> None:
+    """Of a run that says nothing itself; one without a workflow is none of them."""
+    order = ordered("limits", for_seconds=60, max_tokens=2000)
+    run = snapshot(1500, order, own=1200)
+    labels = None if workflow is None else {semconv.WORKFLOW: workflow}
+    run = run._replace(attributes=run.attributes._replace(labels=labels))
+    verdict = verdict_from_snapshot(run, replace(rules(1000), limits_from_outside=lets), NOW)
+    assert verdict.should_continue == replaced
+    assert bool(verdict.own_limits_replaced) == replaced
+
+
+def test_an_operators_limit_keeps_the_warning_line_that_comes_first() -> None:
+    """The run's own threshold, or the sidecar's."""
+    order = ordered("limits", for_seconds=60, max_tokens=2000)
+    run = with_permission(snapshot(1300, order, own=1200))
+    run = run._replace(attributes=run.attributes._replace(thresholds={semconv.TOKENS: 0.6}))
+    verdict = verdict_from_snapshot(run, rules(1000), NOW)
+    assert verdict.resources[semconv.TOKENS].warning_at == 1200
+    assert verdict.resources[semconv.TOKENS].limit_from == "operator"
+
+
+def test_what_an_order_changes_is_told_by_what_holds_then() -> None:
+    """With permission, a raise of the run's own limit does change something."""
+    order = limits(3000)
+    run = with_permission(snapshot(500, order, own=900))
+    verdict = verdict_from_snapshot(run, rules(1000), NOW)
+    assert effect_of(order, NO_OVERRIDES, run, verdict, rules(1000)) == (True, ())
+
+
+def test_a_stop_of_a_run_that_waits_is_an_answer_and_always_changes_something() -> None:
+    """Also one that was stopped before, and waits for its release."""
+    stop = ordered("stop", by="ann")
+    run = snapshot(1500, stop)
+    waits = run.attributes._replace(state=semconv.WAITING, waiting_since=NOW - 5)
+    run = run._replace(attributes=waits)
+    verdict = verdict_from_snapshot(run, rules(1000), NOW)
+    assert (verdict.waiting_since, verdict.ordered_at) == (NOW - 5, NOW)
+    refused = "the run waits until it may go on: it is refused"
+    assert effect_of(stop, NO_OVERRIDES, run, verdict, rules(1000)) == (True, (refused,))
+    again = effect_of(stop, Overrides(stop), run, verdict, rules(1000))
+    assert again == (True, ("the run was stopped by ann: because", refused))
+
+
 @given(used=st.integers(0, 3000), own=amounts, configured=st.integers(0, 3000), ordered_to=amounts)
 def test_nobody_loosens_the_limit_of_somebody_else(
     used: int, own: int | None, configured: int, ordered_to: int | None
@@ -193,8 +281,9 @@ def test_orders_are_stored_with_the_account() -> None:
 
 
 OWN_LIMIT = (
-    "only the run's code can raise its own limit: by update_limits, or by resuming with a higher "
-    "one"
+    "only the run's code can raise its own limit, by update_limits or by resuming with a higher "
+    "one, unless it lets limits come from outside: ResourceMonitor(limits_from_outside=True), or "
+    "limits_from_outside in the sidecar's file"
 )
 
 
