@@ -48,7 +48,14 @@ class Framework:
 
 
 _AGENTS: Final = ("plain", "stream", "sub_agent", "parallel_tools", "structured")
-FRAMEWORKS: Final = (Framework("langchain", "langchain", _AGENTS),)
+#: Of those whose loop is the application's own.
+_LOOPS: Final = ("plain", "stream", "structured")
+FRAMEWORKS: Final = (
+    Framework("langchain", "langchain", _AGENTS),
+    Framework("openai_sdk", "sdks", _LOOPS),
+    Framework("anthropic_sdk", "sdks", _LOOPS),
+    Framework("litellm", "litellm", _LOOPS),
+)
 BY_NAME: Final = {each.name: each for each in FRAMEWORKS}
 
 

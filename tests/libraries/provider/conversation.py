@@ -57,7 +57,7 @@ class Conversation:
         messages = body.get("messages") or body.get("input") or []
         messages = messages if isinstance(messages, list) else [messages]
         tools = dict(map(_named, body.get("tools") or ()))
-        if body.get("tool_choice") == "none":
+        if body.get("tool_choice") in ("none", {"type": "none"}):  # Anthropic's is the latter
             tools = {}
         work = [name for name in tools if name not in FINISHING]
         spent = self.spent(len(messages))
@@ -99,5 +99,6 @@ def _role(message: Any) -> Any:
 def _wants_json(body: Mapping[str, Any]) -> bool:
     """Tell whether an answer by a JSON schema is wanted, by either of OpenAI's APIs."""
     text = body.get("text") or {}
-    wanted = body.get("response_format") or text.get("format") or body.get("output_format") or {}
+    wanted = body.get("response_format") or text.get("format") or body.get("output_format")
+    wanted = wanted or (body.get("output_config") or {}).get("format") or {}
     return wanted.get("type") == "json_schema"
