@@ -68,6 +68,14 @@ def ours_from_scrapes(samples: Sequence[Sample], asked: Iterable[Case]) -> Itera
             yield Answered(case, OURS, Answer(forecast.calls_left, forecast.seconds_left))
 
 
+def paces_of_scrapes(samples: Iterable[Sample]) -> Iterator[tuple[Sample, CallPace]]:
+    """Yield each sample with the pace of the sidecar's ledger as of it: read it at once."""
+    ledger = Ledger()
+    for sample in samples:
+        ledger.apply(Observation("scrape", sample.at, (_observed(sample),)))
+        yield sample, ledger.snapshot(ledger.runs[_RUN], sample.at).pace
+
+
 def _observed(sample: Sample) -> RunObservation:
     counters = {(resource, ""): used for resource, used in sample.totals.items()}
     said = RunAttributes(

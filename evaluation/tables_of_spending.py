@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.report import Report
+from evaluation.measure import CALLS
 from evaluation.totals import AFTER, BY_SIZE, STRAIGHT
 from evaluation.wording import error_of, percent
 
@@ -16,22 +17,28 @@ def reserve(results: Results) -> Report:
     rows = tuple(
         (
             f"{each['calls']} of {each['resource']}",
-            f"{each['enough']} of {each['asked']}",
-            percent(each["enough"] / each["asked"]),
+            "each call" if each["seen"] == CALLS else "scrapes",
+            f"{each['one']} of {each['asked']}",
+            percent(each["one"] / each["asked"]),
+            percent(each["all"] / each["asked"]),
             f"{percent(each['unused'])} / {percent(each['unused_p90'])}",
         )
         for each in results["reserve"]
     )
     return Report(
-        title="Does one more call fit?",
+        title="Do the last calls fit?",
         about=(
-            "A run is told to stop once what is left of a limit is no more than a reserve: so many "
-            "times what its next call is forecast to use. Then it makes one last call, as large as "
-            "the one that it went on with. A reserve of one call is too small by what it means: "
-            "where it is reached, less than a call is left. Limits at 50, 52, … 100 % of what the "
-            "run used in all. Left over: median and p90 of what the last call left of the limit."
+            "A run that keeps calls back (`wrap_up_calls`) is told to wrap up once less is left of "
+            "a limit than the next calls will use: the ones that it keeps back, and one before "
+            "them. Then it makes them, as large as it made them in the recording. Limits at 50, "
+            "52, … 100 % of what the run used in all. From each call: what the process itself "
+            "sees, of its own limits and of a sidecar's ceilings. From scrapes every 15 s: a run "
+            "that only the sidecar sees; the call that is under way when it is told is made, too, "
+            "and so were all between two scrapes: keep back as many more. A growing agent's calls "
+            "cost more by chance than in tokens. Left over: median and p90 of what these calls "
+            "left of the limit, where at least one fitted."
         ),
-        columns=("reserve, in calls", "it fitted", "share", "left over"),
+        columns=("kept back", "seen", "one fitted", "share", "all fitted", "left over"),
         rows=rows,
     )
 

@@ -1,10 +1,12 @@
 """Reserves and totals, for runs of which both can be worked out by hand."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from evaluation import reserve, totals
+from evaluation.measure import CALLS, SCRAPES
 from evaluation.runs import Call, Run
 from otel_budget import semconv
 
@@ -14,21 +16,32 @@ def run_of(*tokens: int) -> Run:
     return Run("r", tuple(Call(10.0 * n, size, 0, 0, Decimal(1)) for n, size in enumerate(tokens)))
 
 
-def test_a_reserve_of_one_call_is_reached_with_less_than_a_call_left() -> None:
-    """Ten calls of 100: of limits at 50, 52, … only whole calls leave exactly one call.
+def by_kept(run: Run, seen: str) -> dict[int, dict[str, Any]]:
+    """Return what came of the tokens of a run by the calls that it kept back."""
+    told = reserve.tried([run], semconv.TOKENS)
+    return {each["calls"]: each for each in told if each["seen"] == seen}
 
-    At 600 tokens, after 500, 100 are left: the next call fits. At 520, after 500, 20 are left.
-    """
-    one, two, three = reserve.tried([run_of(*[100] * 10)], semconv.TOKENS)
-    assert (one["asked"], one["enough"]) == (26, 6)
-    assert (two["enough"], three["enough"]) == (26, 26)
-    assert 0 < two["unused"] <= 0.2
+
+def test_calls_of_one_size_that_are_kept_back_fit_and_leave_less_than_one() -> None:
+    """Ten calls of 100, of limits at 500, 520, … 1,000: what is left over is no whole call."""
+    found = by_kept(run_of(*[100] * 10), CALLS)
+    for kept in (1, 2, 3):
+        each = found[kept]
+        assert (each["asked"], each["one"], each["all"]) == (26, 26, 26)
+        assert 0 < each["unused_p90"] < 100 / 500
 
 
 def test_calls_that_double_are_not_held_by_a_reserve_of_their_mean() -> None:
     """A last call that is far larger than any before it fits into no reserve of the usual size."""
-    told = reserve.tried([run_of(*[100] * 9, 5000)], semconv.TOKENS)
-    assert [each["enough"] for each in told] == [0, 0, 0]
+    found = by_kept(run_of(*[100] * 9, 5000), CALLS)
+    assert [each["one"] for each in found.values()] == [0, 0, 0, 0]
+
+
+def test_a_run_that_is_scraped_has_made_calls_by_the_time_that_it_is_told() -> None:
+    """The one that is under way takes the place of one that is kept back: more are needed."""
+    run = Run("r", tuple(Call(7.0 * n, 100, 0, 0, Decimal(1)) for n in range(100)))
+    one, two, _, five = by_kept(run, SCRAPES).values()
+    assert one["one"] == 0 < two["one"] < five["one"] == five["asked"]
 
 
 def test_half_of_the_calls_are_not_half_of_the_tokens() -> None:
