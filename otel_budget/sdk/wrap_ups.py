@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from otel_budget.sdk.run_record import RunRecord
 
 _NO_MONEY: Final = Decimal(0)
+#: What a run that wraps up, or did, is not told to go on for: smaller calls, another progress or
+#: none would lift them.
+_KEPT_REASONS: Final = (Reason.WRAP_UP, Reason.APPROACHING_LIMIT)
 
 
 class Used(NamedTuple):
@@ -130,7 +133,7 @@ class WrapUps:
         """Open a block. allowed: what it may use. limits: what limits the run now."""
         if self._allowed is None:
             self._allowed = allowed
-        if stop.reason == Reason.WRAP_UP and self._kept is None:
+        if stop.reason in _KEPT_REASONS and self._kept is None:
             self._kept = _Kept(stop, limits)
         self.block = block = OpenBlock(allowed, record)
         return block
@@ -157,7 +160,7 @@ class WrapUps:
                 return verdict
             verdict = replace(
                 verdict, action=Action.STOP, reason=kept.stop.reason, status=kept.stop.status,
-                message=f"{verdict.message}; but it has wrapped up: stop",
+                message=f"{kept.stop.message}; it was told to wrap up",
                 budgets=kept.stop.budgets, wrap_up=kept.stop.wrap_up,
             )  # fmt: skip
         if verdict.wrap_up is None or self._allowed is None:

@@ -23,6 +23,7 @@ SAID = {
     "approaching.py": "half-way: 4 of 10 steps; stop: approaching_limit",
     "basic.py": "Tokens: 20.0%",
     "checkpoints.py": "resumed with 4,500 tokens and state {'chapters': ['one']}",
+    "ending.py": "5 steps, with 9,000 of 10,000 tokens used",
     "exceeded.py": "exceeded: api_calls: api_calls at 100.0% (2 of 2)",
     "feasibility.py": "50% done, 20 more calls: False",
     "from_spans.py": "4 calls, 5,200 tokens, 2,400 of them cached",

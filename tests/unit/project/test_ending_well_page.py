@@ -28,6 +28,27 @@ def run(name: str, **given: Any) -> dict[str, Any]:
     return names
 
 
+def test_a_loop_of_ones_own_ends_with_an_answer_within_its_limit() -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def ask_model(prompt: str, *, tools: bool) -> str:
+        asked.append((prompt, tools))
+        return f"said {len(asked)}"
+
+    names = run("loop", ask_model=ask_model)
+    assert [tools for _, tools in asked] == [True] * 4 + [False]
+    assert names["answer"] == "said 5"
+    assert names["monitor"].get_usage_report().api_calls == 5
+
+
+def test_an_orchestrator_wraps_up_with_what_it_has() -> None:
+    result = run("orchestrator")["result"]
+    assert (result.outcome, len(result.results)) == ("stopped", 9)
+    assert result.wrapped_up == "so far 9 chapters"
+    assert result.summary["tokens"]["used"] == 8_600
+    assert result.verdict.reason == "approaching_limit"
+
+
 def test_a_coroutine_is_cancelled_with_what_it_kept(capsys: pytest.CaptureFixture[str]) -> None:
     async def crawl(monitor: Any) -> None:
         for page in range(100):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,24 @@ def test_what_is_no_phase_is_refused_before_any_runs(phases: Any) -> None:
 def test_a_last_step_that_cannot_be_called_is_refused_before_any_phase() -> None:
     with pytest.raises(InvalidValueError, match="wrap_up"):
         run(limited(1000), {"one": using(1)}, wrap_up="summary")
+
+
+def test_a_stopped_run_does_its_last_step_while_something_is_left() -> None:
+    async def last(_monitor: ResourceMonitor, results: Mapping[str, Any]) -> PhaseResult:
+        await asyncio.sleep(0)
+        return PhaseResult(len(results), {"tokens": 50, "api_call": True})
+
+    phases = {f"part {number}": using(85) for number in range(20)}
+    result = run(limited(1000), phases, wrap_up=last)
+    assert (result.outcome, result.wrapped_up) == ("stopped", 10)
+    assert result.summary["tokens"]["used"] == 900
+
+
+def test_a_last_step_that_fails_keeps_what_was_done_before() -> None:
+    async def last(_monitor: ResourceMonitor, _results: Mapping[str, Any]) -> None:
+        raise ValueError("no")
+
+    phases = {f"part {number}": using(85) for number in range(20)}
+    with pytest.raises(PhaseFailedError, match="wrap_up") as caught:
+        run(limited(1000), phases, wrap_up=last)
+    assert len(caught.value.result.results) == 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +254,59 @@ def test_a_budget_error_from_elsewhere_stops_too(clock: FakeClock) -> None:
 
     assert limited(100, clock).run({"a": inner}).outcome == "stopped"
     assert issubclass(BudgetExceeded, Exception)
+
+
+def test_a_stopped_run_does_its_last_step_while_something_is_left(clock: FakeClock) -> None:
+    """With the results so far, once, in a phase of its own; the outcome stays stopped."""
+    orchestrator = limited(1000, clock)
+    asked: list[tuple[str | None, dict[str, Any]]] = []
+
+    def last(monitor: ResourceMonitor, results: Mapping[str, Any]) -> PhaseResult:
+        asked.append((monitor._recorder.current_phase().name, dict(results)))
+        assert monitor.should_continue()
+        return PhaseResult("what there is", {"tokens": 50, "api_call": True})
+
+    phases = {f"part {number}": using(85) for number in range(20)}
+    result = orchestrator.run(phases, wrap_up=last)
+    assert (result.outcome, len(result.results)) == ("stopped", 10)
+    assert result.wrapped_up == "what there is"
+    assert asked == [("wrap_up", dict(result.results))]
+    assert result.summary["tokens"]["used"] == 900
+    assert orchestrator.monitor._record.state == "stopped"
+
+
+def test_a_last_step_that_there_is_no_room_for_is_not_begun(clock: FakeClock) -> None:
+    """A limit that is reached leaves nothing."""
+    result = limited(1000, clock).run(
+        {"one": using(2000), "two": using(1)}, wrap_up=lambda *_: pytest.fail("it was begun")
+    )
+    assert (result.outcome, result.wrapped_up) == ("stopped", None)
+
+
+def test_a_last_step_of_a_run_that_completes_is_not_done(clock: FakeClock) -> None:
+    result = limited(1000, clock).run({"one": using(1)}, wrap_up=lambda *_: pytest.fail("no"))
+    assert (result.outcome, result.wrapped_up) == ("completed", None)
+
+
+def test_a_last_step_that_fails_keeps_what_was_done_before(clock: FakeClock) -> None:
+    def last(_monitor: ResourceMonitor, _results: Mapping[str, Any]) -> None:
+        raise ValueError("no")
+
+    phases = {f"part {number}": using(85) for number in range(20)}
+    with pytest.raises(PhaseFailedError, match="wrap_up") as caught:
+        limited(1000, clock).run(phases, wrap_up=last)
+    assert len(caught.value.result.results) == 10
+
+
+def test_a_last_step_that_is_refused_a_call_is_none(clock: FakeClock) -> None:
+    """It asked for more than its allowance: what was done before is all there is."""
+
+    def last(monitor: ResourceMonitor, _results: Mapping[str, Any]) -> None:
+        for _ in range(3):
+            monitor.raise_if_stopped()
+            monitor.record_operation(50, api_call=True)
+
+    phases = {f"part {number}": using(85) for number in range(20)}
+    result = limited(1000, clock).run(phases, wrap_up=last)
+    assert (result.outcome, result.wrapped_up) == ("stopped", None)
+    assert result.summary["tokens"]["used"] == 900
