@@ -8,19 +8,28 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain.agents.middleware import AgentMiddleware
-from langchain.agents.middleware.types import ModelResponse
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelResponse
+from langchain.agents.structured_output import StructuredOutputError
 from langchain_core.messages import HumanMessage, ToolMessage
+from langgraph.types import Command
 
 from otel_budget.adapters import progress
 from otel_budget.adapters.ending import MARK
 from otel_budget.adapters.langchain import handler as callbacks
-from otel_budget.adapters.langchain.finished import as_text, messages_in, unanswered
+from otel_budget.adapters.langchain.finished import as_text, messages_in, refusal, unanswered
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai.attribution import Activation
-from otel_budget.genai.reported_call import HasUsageSink, sink_of
+from otel_budget.genai.reported_call import (
+    Expected,
+    HasUsageSink,
+    ReportedCall,
+    sink_of,
+    text_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -29,8 +38,10 @@ if TYPE_CHECKING:
     from otel_budget.adapters.langchain.progress import Progress
     from otel_budget.genai.call import UsageSink
 
-#: The run whose root agent makes its last call, in the tools of that agent.
-_IN_CHARGE: Final[ContextVar[str | None]] = ContextVar("otel_budget_root_agent", default=None)
+#: In the tools of an agent: its run, and whether an agent around them makes that run's last call.
+_AROUND: Final[ContextVar[tuple[str, bool] | None]] = ContextVar(
+    "otel_budget_agent_around", default=None
+)
 #: What a call is bound to that makes no sense, or is refused, without tools.
 _OF_TOOLS: Final = ("tool_choice", "parallel_tool_calls", "tools", "functions", "function_call")
 #: Parts of a message's content that ask for a tool.
@@ -56,22 +67,42 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
             except BudgetExceeded as exc:
                 stop = exc
             with self._last_call(stop, request, sink) as mark:
-                return marked(handler(self._last(request)), mark)
+                with _said_all_the_same() as said:
+                    said.response = handler(self._last(request))
+                return ended(said.response, mark)
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as ``wrap_model_call``."""
         with self._guarded():
             sink = sink_of(self._monitor)
             try:
-                return await handler(self._told(request, sink))
+                return await self._held(handler, self._told(request, sink))
             except BudgetExceeded as exc:
                 stop = exc
             with self._last_call(stop, request, sink) as mark:
-                return marked(await handler(self._last(request)), mark)
+                with _said_all_the_same() as said:
+                    said.response = await self._held(handler, self._last(request))
+                return ended(said.response, mark)
+
+    async def _held(self, handler: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+        """Make a call once there is room for it: the callback inside could not wait in a loop.
+
+        It is the callback that counts.
+        """
+        expected = Expected(text_size(request.messages), getattr(request.model, "max_tokens", None))
+        try:
+            call = await ReportedCall.begin(callbacks.SCOPE, self._monitor, expected=expected)
+        except BudgetExceeded as stop:
+            raise refusal(stop, request.messages, sink_of(self._monitor)) from None
+        try:
+            with call.around():
+                return await handler(request)
+        finally:
+            call.cancel()
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Make a call of a tool; what is stopped in it is the agent's to end."""
-        with self._guarded(), self._in_charge() as is_root:
+        with self._guarded(), self._in_tool() as is_root:
             try:
                 return handler(request)
             except BudgetExceeded as stop:
@@ -82,7 +113,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as ``wrap_tool_call``."""
-        with self._guarded(), self._in_charge() as is_root:
+        with self._guarded(), self._in_tool() as is_root:
             try:
                 return await handler(request)
             except BudgetExceeded as stop:
@@ -105,21 +136,24 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
             callbacks.IN_AGENT.reset(token)
 
     @contextmanager
-    def _in_charge(self) -> Iterator[bool]:
-        """Have agents in the tools leave the last call to this one, if it is the root; tell so."""
+    def _in_tool(self) -> Iterator[bool]:
+        """Have agents in the tool leave the last call to the root; tell whether this one is it."""
         sink = sink_of(self._monitor)
-        if self._ending.on_stop == "raise" or sink is None or _IN_CHARGE.get() == sink.session_id:
+        if sink is None:
             yield False
             return
-        token = _IN_CHARGE.set(sink.session_id)
+        wraps_up = self._ending.on_stop == "wrap_up"
+        is_root = wraps_up and not _wraps_up_around(sink)
+        token = _AROUND.set((sink.session_id, wraps_up or _wraps_up_around(sink)))
         try:
-            yield True
+            yield is_root
         finally:
-            _IN_CHARGE.reset(token)
+            _AROUND.reset(token)
 
     def _told(self, request: Any, sink: UsageSink | None) -> Any:
         """Return a request with what is left of the budget; report the progress."""
-        progress.report(sink, self._progress(request.state))
+        if not _is_around(sink):  # an agent in a tool does not know how far the run is
+            progress.report(sink, self._progress(request.state))
         briefing = self._ending.briefing(sink)
         messages = list(answered(request.messages))
         if briefing:
@@ -134,7 +168,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
         sink = getattr(stop, "sink", None) or sink
         stop.finished = list(request.messages)
         of_run = stop.verdict.session_id
-        if _IN_CHARGE.get() == of_run or sink is None or sink.session_id != of_run:
+        if sink is None or sink.session_id != of_run or _wraps_up_around(sink):
             raise stop
         try:
             with self._ending.last_call(sink, stop) as mark:
@@ -173,6 +207,18 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
         )  # fmt: skip
 
 
+def _is_around(sink: UsageSink | None) -> bool:
+    """Tell whether this is in a tool of an agent of the same run."""
+    around = _AROUND.get()
+    return around is not None and sink is not None and around[0] == sink.session_id
+
+
+def _wraps_up_around(sink: UsageSink | None) -> bool:
+    """Tell whether an agent around this one makes the run's last call."""
+    around = _AROUND.get()
+    return _is_around(sink) and around is not None and around[1]
+
+
 def answered(messages: Sequence[Any]) -> Iterator[Any]:
     """Yield messages with an answer to each tool call that has none, as providers want it."""
     left = dict(unanswered(messages))
@@ -182,19 +228,37 @@ def answered(messages: Sequence[Any]) -> Iterator[Any]:
             yield ToolMessage(_NOT_DONE, tool_call_id=call["id"], name=call["name"], status="error")
 
 
-def marked(response: Any, mark: CutShort) -> Any:
-    """Return the answer of a last call, marked; calls of tools that it asks for are left out."""
+@contextmanager
+def _said_all_the_same() -> Iterator[SimpleNamespace]:
+    """Take an answer that is not of the form that was asked for: there is no call for another."""
+    said = SimpleNamespace(response=None)
+    try:
+        yield said
+    except StructuredOutputError as exc:
+        said.response = exc.ai_message
+
+
+def ended(response: Any, mark: CutShort) -> Any:
+    """Return the answer of a last call, marked, with which the agent ends.
+
+    Calls of tools that it asks for all the same are left out, and what tools said is no answer.
+    """
     inner = getattr(response, "model_response", response)
-    if not isinstance(inner, ModelResponse):
-        return _marked(inner, mark, keep_calls=False)
+    inner = inner if isinstance(inner, ModelResponse) else ModelResponse(result=[inner])
     is_report = inner.structured_response is not None
     result = [
         _marked(message, mark, keep_calls=is_report) if message.type == "ai" else message
         for message in inner.result
         if is_report or message.type != "tool"
     ]
-    done = replace(inner, result=result)
-    return done if inner is response else replace(response, model_response=done)
+    update = {**_updates(response), "jump_to": "end"}
+    return ExtendedModelResponse(replace(inner, result=result), Command(update=update))
+
+
+def _updates(response: Any) -> dict[str, Any]:
+    """Return what a middleware inside this one wants in the state."""
+    update = getattr(getattr(response, "command", None), "update", None)
+    return update if isinstance(update, dict) else {}
 
 
 def _marked(message: Any, mark: CutShort, *, keep_calls: bool) -> Any:

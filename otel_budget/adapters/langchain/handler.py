@@ -16,8 +16,15 @@ from otel_budget.adapters.langchain import cache
 from otel_budget.adapters.langchain.finished import refusal
 from otel_budget.adapters.langchain.results import Chunks, message_of, said_by, watch_chunks
 from otel_budget.core.exceeded import BudgetExceeded
-from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, ReportedTool, sink_of
-from otel_budget.genai.values import mapping
+from otel_budget.genai.reported_call import (
+    Expected,
+    HasUsageSink,
+    ReportedCall,
+    ReportedTool,
+    sink_of,
+    text_size,
+)
+from otel_budget.genai.values import as_count, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +40,8 @@ SCOPE: Final = register(
 )  # fmt: skip
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
 _MAX_OPEN: Final = 10_000
+#: How chat models name what limits an answer.
+_MOST: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 #: How what LangChain logs of a refusal begins.
 _REFUSED: Final = (f"{BudgetExceeded.__name__}(", "StoppedByBudget(")
 #: The handler of the agent's middleware that this context is inside of.
@@ -139,10 +148,13 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         watch_chunks()
         sink = None if self._monitor is not None else self._around(parent_run_id)
         try:
-            call = ReportedCall(SCOPE, self._monitor, sink=sink, **_said_before(about))
+            call = ReportedCall(
+                SCOPE, self._monitor, sink=sink, expected=_expected(messages, about),
+                **_said_before(about),
+            )  # fmt: skip
         except BudgetExceeded as stop:
             asked = sink_of(self._monitor) if sink is None else sink
-            raise refusal(stop, messages[0] if messages else (), asked) from stop
+            raise refusal(stop, messages[0] if messages else (), asked) from None
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()
         self._open[run_id] = call
@@ -220,6 +232,13 @@ def _ordered(configure: Callable[..., Any]) -> Callable[..., Any]:
         return manager
 
     return in_order
+
+
+def _expected(messages: object, about: dict[str, Any]) -> Expected:
+    """Return what a call that begins is taken to use: by its text, and what limits its answer."""
+    params = mapping(about.get("invocation_params"))
+    most = (params.get(name) for name in _MOST)
+    return Expected(text_size(messages), next(filter(None, map(as_count, most)), None))
 
 
 def _said_before(about: dict[str, Any]) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def _fifty(framework: Framework, provider: Provider, prefix: str) -> Iterator[li
     chance = random.Random(20)
     for number in range(FIFTY):
         base, grow = chance.randrange(50, 2000), chance.randrange(10, 200)
-        limit = sum(base + grow * (2 * call - 1) for call in range(1, chance.randrange(6, 16)))
+        limit = sum(base + grow * (2 * call - 1) for call in range(1, chance.randrange(8, 12)))
 
         def spent(messages: int, base: int = base, grow: int = grow) -> Spent:
             return Spent(base + grow * messages, chance.randrange(5, 60))

@@ -6,38 +6,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain.agents import create_agent
-from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
 
 from otel_budget.adapters import langchain as adapter
 from tests.libraries.drivers.endings import Ended
+from tests.libraries.drivers.endings_langchain_more import ASK, MORE, Report, chat_model
+
+__all__ = ["KINDS", "MORE", "PACKAGES", "play"]
 
 if TYPE_CHECKING:
     from tests.libraries.drivers.endings import Task
-    from tests.libraries.provider import Provider
 
 KINDS: Final = ("plain", "stream", "sub_agent", "parallel_tools", "structured")
 PACKAGES: Final = ("langchain", "langgraph", "langchain-core", "langchain-openai")
-ASK: Final = {"messages": [{"role": "user", "content": "What is known of x?"}]}
 
 adapter.install()
 
 
-class Report(BaseModel):
-    """What is known."""
-
-    answer: str
-
-
-def chat_model(provider: Provider, name: str = "gpt-4o-mini", **options: Any) -> Any:
-    """Return a model behind the provider."""
-    given = {"api_key": "sk-fake", "base_url": provider.openai_url, "max_retries": 0} | options
-    return ChatOpenAI(model=name, **given)
-
-
 def agent(task: Task, **options: Any) -> Any:
     """Return the agent of a task."""
-    model = chat_model(task.provider, task.model, stream_usage=True)
+    model = chat_model(task.provider, task.model)
 
     def look_up(what: str) -> str:
         """Look something up."""
@@ -77,6 +64,3 @@ def ended(done: Any) -> Ended:
     report = done.get("structured_response")
     answer = last.content if report is None else report.answer
     return Ended(answer, adapter.cut_short(done), len(done["messages"]))
-
-
-MORE: dict[str, Callable[[Provider], None]] = {}

@@ -20,6 +20,8 @@ FINAL = "FINAL: two of the three were found."
 TOLD = "this is your last answer"
 #: Tools by which frameworks have a model give its structured answer.
 FINISHING = frozenset({"Report", "final_result"})
+#: A tool by which agents keep a list of what is to be done; it does no work.
+PLANNING = "write_todos"
 #: Requests after which it answers by itself, so that no run is endless.
 _ENOUGH = 60
 
@@ -66,7 +68,7 @@ class Conversation:
             Asked(tuple(work), told, spent.input + spent.output, json.dumps(dict(body)))
         )
         if work and not told and len(self.asked) < _ENOUGH:
-            name = work[0]
+            name = next((each for each in work if each != PLANNING), PLANNING)
             times = self.at_once if name.startswith("delegate") else 1
             return Answer(tools=(ToolCall(name, tools[name]),) * times, spent=spent)
         finishing = [name for name in tools if name in FINISHING]
