@@ -177,9 +177,6 @@ class Slices:
             self._guessed = _less(self._guessed, guessed)
             back = _least(self._taken, _less(amounts, guessed))
             self._taken, self._left = _less(self._taken, back), _more(self._left, back)
-            wants = self._wanted is not None
-        if wants and any(amounts):
-            self._on_more()
 
     def settle(self, amounts: Amounts) -> None:
         """Take note that so much of what was taken was used, and has been counted."""
@@ -283,29 +280,31 @@ class Slices:
         with self._tending:
             now = self._clock()
             with self._lock:
-                amounts = self._lacking(now)
+                lacking, amounts = self._lacking(now)
             if amounts is None:
                 return False
             got = self._reserve(amounts)
+            if not got and any(lacking) and lacking != amounts and self.refused is not None:
+                got = self._reserve(lacking)  # there is no room for more
         if got:
             self._on_more()
         return got
 
-    def _lacking(self, now: float) -> Amounts | None:
-        """Return what to ask for now. Hold the lock."""
+    def _lacking(self, now: float) -> tuple[Amounts, Amounts | None]:
+        """Return what a call lacks, and what to ask for now, if anything. Hold the lock."""
         limits, wanted = self._budgets.limits, self._wanted
         if not self._binds(now) or now < self._retry_at:
-            return None
+            return NONE, None
         size = self._size if wanted is None else wanted
         if wanted is None and (
             now - self._taken_at >= IDLE or _covers(self._left, size, limits) or not any(size)
         ):
-            return None
+            return NONE, None
         calls = _calls_ahead(size, self._budgets.left, limits)
         if wanted is None and not calls:
-            return None  # scarce: what is not needed yet is others'
+            return NONE, None  # scarce: what is not needed yet is others'
         lacking = _lack(size, self._left)
-        return _more(lacking, _times(size, max(0, calls - 1)))
+        return lacking, _more(lacking, _times(size, max(0, calls - 1)))
 
     def _reserve(self, amounts: Amounts) -> bool:
         """Ask for a slice. Hold ``_tending``."""
@@ -355,11 +354,12 @@ class Slices:
         """Commit what was used, and give back what is idle. Hold ``_tending``."""
         now = self._clock()
         idle = now - self._taken_at >= IDLE
+        if not (idle or self._wanted is not None or now - self._committed_at >= COMMIT_EVERY):
+            return
         while True:
             with self._lock:
-                due = now - self._committed_at >= COMMIT_EVERY or self._wanted is not None or idle
                 one = self._slices[0] if self._slices else None
-                if one is None or not due:
+                if one is None:
                     return
                 last = len(self._slices) == 1
                 used = self._used if last else _least(self._used, one.amounts)
