@@ -55,6 +55,8 @@ FRAMEWORKS: Final = (
     Framework("openai_sdk", "sdks", _LOOPS),
     Framework("anthropic_sdk", "sdks", _LOOPS),
     Framework("litellm", "litellm", _LOOPS),
+    Framework("pydantic_ai", "sdks", _AGENTS),
+    Framework("openai_agents", "agents", _AGENTS),
 )
 BY_NAME: Final = {each.name: each for each in FRAMEWORKS}
 

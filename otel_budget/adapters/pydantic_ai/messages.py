@@ -70,7 +70,7 @@ class Asked:
         parameters, settings = self["model_request_parameters"], self["model_settings"]
         output = [each.name for each in getattr(parameters, "output_tools", ())]
         if output:
-            instruction += f" To answer, call {' or '.join(output)}: that is no tool in this sense."
+            instruction += f" (To answer, call {' or '.join(output)}: that is none.)"
         asked = self.says_last(instruction)
         if parameters is not None:
             known = {each.name for each in fields(parameters)}

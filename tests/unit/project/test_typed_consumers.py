@@ -39,6 +39,7 @@ create_agent: Any
 execute_phase: Any
 estimated_tokens: int
 ask_model: Any
+look_up: Any
 crawl: Any
 limits: ResourceLimits
 monitor: ResourceMonitor
