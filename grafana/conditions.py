@@ -127,6 +127,27 @@ def _within(resource: str, words: str) -> Number:
     return Number(resource, f"max by (session_id) (delta({used}[1m]))", form, words, otherwise="")
 
 
+def _waiting() -> Condition:
+    asks = f'run_state="{semconv.WAITING}"'
+    told = select(semconv.VERDICT_INFO, asks, 'status!="inconclusive"')
+    says = select(semconv.SESSION_STATE, equal(semconv.STATE, semconv.WAITING))
+    since = f"max by (session_id) (time() - {semconv.WAITING_SINCE.name}{{{OWN}}})"
+    return Condition(
+        "OtelBudgetWaiting",
+        live(f"max by (session_id) ({told} or {says} == 1)"),
+        "warning",
+        "{session_id} was told to stop and waits for more{since}{share}",
+        "It stands still until somebody lets it go on, or refuses it: "
+        "otel-budget session limits, or session stop.",
+        wait="1m",
+        labels=_RUN,
+        numbers=(
+            Number("since", since, "humanizeDuration", ", for {}", otherwise=""),
+            _nearest(", with its nearest limit at {}"),
+        ),
+    )
+
+
 def _forecast() -> Condition:
     soon = f"{latest_exhaustion()} < {FORECAST_SECONDS} > 0"
     time = select(semconv.USED, equal(semconv.RESOURCE, semconv.DURATION))
@@ -257,8 +278,8 @@ def _doubt(
 def conditions_of_runs() -> tuple[Condition, ...]:
     """Return what can be wrong with a run."""
     return (
-        _approaching(), _exceeded(), _stopped(), _not_obeyed(), _forecast(), _fast_burn(),
-        _no_data(), _not_judged(), _checkpoint_overdue(), _checkpoint_failed(),
+        _approaching(), _exceeded(), _stopped(), _not_obeyed(), _waiting(), _forecast(),
+        _fast_burn(), _no_data(), _not_judged(), _checkpoint_overdue(), _checkpoint_failed(),
         _doubt(
             "OtelBudgetUnpricedCalls", semconv.UNPRICED_CALLS, semconv.COST, "without a price",
             "Its limit on cost cannot be relied on: give the model a price, see docs/money.md.",

@@ -232,7 +232,7 @@ def _run(session_id: str) -> str:
 
 
 def _new_actions(changes: Iterable[Change]) -> dict[str, str]:
-    """Return a line for each run with a new action."""
+    """Return a line for each run with a new action, or that begins to wait for one."""
     lines = {}
     for change in changes:
         verdict, before = change.verdict, change.before
@@ -240,6 +240,11 @@ def _new_actions(changes: Iterable[Change]) -> dict[str, str]:
         if verdict.action is not action:
             lines[verdict.session_id] = (
                 f"{_run(verdict.session_id)}: {verdict.action} ({verdict.reason}): "
+                f"{verdict.message}"
+            )
+        elif verdict.waiting_since is not None and getattr(before, "waiting_since", None) is None:
+            lines[verdict.session_id] = (
+                f"{_run(verdict.session_id)}: waits until it may go on ({verdict.reason}): "
                 f"{verdict.message}"
             )
     return lines

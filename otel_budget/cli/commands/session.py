@@ -17,16 +17,19 @@ from otel_budget.cli.render.verdict_list import expired_in_words, override_in_wo
 from otel_budget.config.flags import METAVARS
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.override import OverrideKind, override_from
+from otel_budget.core.quantities import as_json
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
+from otel_budget.policy.budgets import plus
 from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from otel_budget.core.resources import Resource
     from otel_budget.core.verdict import Verdict
 
 #: Verdicts asked for at once.
@@ -42,13 +45,16 @@ _EPILOG: Final = f"""examples:
   otel-budget session stop my-run --now --reason "not even a last answer"
   otel-budget session release my-run --reason "looked at it, it is fine"
   otel-budget session limits my-run --max-tokens 3000000 --for 2h --reason "worth it"
+  otel-budget session limits my-run --max-tokens +50000 --for 1h --reason "nearly there"
   otel-budget session limits my-run --configured --reason "done"
 
 A stopped run may make its last calls, to finish with what it has; with --now it may make none.
 stop, release and limits need the admin token: --token-file, or {ENV_ADMIN_TOKEN_FILE}.
 They override what the sidecar decides for the run as it is now: the override still holds when that
-run is resumed, but not for a new run under the same id. They cannot raise a run's own limits; only
-its code can. An override that changes nothing says so and exits {EXIT_FAILED}."""
+run is resumed, but not for a new run under the same id. +50000 is added to the limit in force. A
+run's own limits they can raise only where it, or the sidecar's file, lets limits come from outside.
+A run in state waiting asks for more: limits let it go on, a stop refuses it. An override that
+changes nothing says so and exits {EXIT_FAILED}."""
 _OVERRIDES: Final = {
     OverrideKind.STOP: "stop a run, whatever its usage",
     OverrideKind.RELEASE: "take back a stop",
@@ -86,10 +92,10 @@ def _add_override_arguments(kind: OverrideKind, command: argparse.ArgumentParser
 
 
 def _add_ceilings(command: argparse.ArgumentParser) -> None:
-    title = "ceilings that replace the configured ones (none: no ceiling)"
+    title = "ceilings that replace the configured ones (none: no ceiling; +N: N more than now)"
     group = command.add_argument_group(title)
     for row in RESOURCES.values():
-        group.add_argument(row.flag, metavar=f"{METAVARS[row.quantity]}|none", help=row.about)
+        group.add_argument(row.flag, metavar=f"{METAVARS[row.quantity]}|+N|none", help=row.about)
     back = "go back to the configured ceilings"
     group.add_argument("--configured", action="store_true", help=back)
 
@@ -153,12 +159,12 @@ def _override(arguments: argparse.Namespace) -> int:
         data["by"] = by
     if getattr(arguments, "lasting", None) is not None:
         data["for_seconds"] = validation.duration("--for", arguments.lasting)
+    asker = Asker.of(arguments.sidecar, arguments.token_file)
     if kind is OverrideKind.LIMITS:
-        data |= _ceilings(arguments)
+        data |= _ceilings(arguments, partial(_in_force, asker, session_id))
     if kind is OverrideKind.STOP and arguments.now:
         data["now"] = True
     override_from(kind, data, 0.0)  # the sidecar would refuse the same
-    asker = Asker.of(arguments.sidecar, arguments.token_file)
     body = asker.post(session_path(session_id, kind), data)
     try:
         verdict = verdict_json.from_json(body)
@@ -176,8 +182,23 @@ def _override(arguments: argparse.Namespace) -> int:
     return EXIT_OK if changes else EXIT_FAILED
 
 
-def _ceilings(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the ceilings that were given, as the sidecar's JSON has them."""
+def _in_force(asker: Asker, session_id: str) -> Verdict:
+    """Return the verdict on a run."""
+    text = asker.get(session_path(session_id))
+    try:
+        found = json.loads(text)["verdict"]
+        if found is None:
+            raise AskError(f"there is no verdict in force on {session_id}: nothing to add to")
+        return verdict_json.from_json(json.dumps(found))
+    except (InvalidValueError, ValueError, KeyError, TypeError) as exc:
+        raise AskError(f"{asker.url} does not answer like a sidecar: {exc}") from exc
+
+
+def _ceilings(arguments: argparse.Namespace, in_force: Callable[[], Verdict]) -> dict[str, object]:
+    """Return the ceilings that were given, as the sidecar's JSON has them.
+
+    in_force: asks for the verdict, to whose limits is added what is given as ``+N``.
+    """
     given = {row: row.limit_of(arguments) for row in RESOURCES.values()}
     limits = {row: value for row, value in given.items() if value is not None}
     if arguments.configured == bool(limits):
@@ -189,9 +210,23 @@ def _ceilings(arguments: argparse.Namespace) -> dict[str, object]:
         sentence = "is missing: how long do these ceilings hold? Say for example --for 2h"
         raise InvalidValueError("--for", None, "a time such as 2h", sentence=sentence)
     return {
-        row.limit_key: None if value == "none" else as_number(row, value, ", or none")
+        row.limit_key: None if value == "none" else _ceiling(row, value, in_force)
         for row, value in limits.items()
     }
+
+
+def _ceiling(row: Resource, given: str, in_force: Callable[[], Verdict]) -> object:
+    """Return a ceiling: the amount that was given, or with a plus that added to the limit now."""
+    if not given.startswith("+"):
+        return as_number(row, given, ", +N or none")
+    more = row.quantity.limit_from_json(row.flag, as_number(row, given[1:], " after the plus"))
+    state = in_force().resources.get(row.name)
+    if state is None or state.limit is None or more is None:
+        sentence = (
+            f"no limit on {row.name} is in force that this could be added to: give a whole one"
+        )
+        raise InvalidValueError(row.flag, given, "a number", sentence=sentence)
+    return as_json(plus(state.limit, more))
 
 
 def _verdicts(asker: Asker, status: str | None, expired: list[dict[str, Any]]) -> Iterator[Verdict]:

@@ -44,6 +44,12 @@ def _numbers(verdict: Verdict) -> Iterator[tuple[str, str]]:
         if state.warning_at is not None:
             near = f", near from {amount(name, state.warning_at)}, limit of {state.limit_from}"
         yield "numbers", f"{state.status}: {describe(name, state)}{near}"
+    if verdict.waiting_since is not None:
+        since = verdict_json.timestamp(verdict.waiting_since)
+        yield "waits", f"since {since}, until it may go on"
+    if verdict.own_limits_replaced:
+        names = ", ".join(verdict.own_limits_replaced)
+        yield "outside", f"an operator's limits hold in place of its own: {names}"
     for name in verdict.unjudged:
         yield "numbers", f"not judged: {name}, which nothing exports"
     progress = "unknown" if verdict.progress is None else percent(verdict.progress)

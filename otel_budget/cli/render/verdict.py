@@ -22,7 +22,7 @@ def in_words(verdict: Verdict) -> str:
         first += f" (the run has ended: {verdict.run_state})"
     if verdict.run_state == semconv.VANISHED:
         first += " (the run is no longer seen, and never reported its end)"
-    lines = [first, f"  {_when(verdict)}"]
+    lines = [first, f"  {_when(verdict)}", *asking_in_words(verdict)]
     if (would := verdict.would) is not None:
         origin = "" if would.limit_from is None else f", by {would.limit_from}"
         lines.append(
@@ -38,6 +38,18 @@ def in_words(verdict: Verdict) -> str:
     lines += [f"  {_budget_line(budget)}" for budget in verdict.budgets]
     lines += [f"  {'not judged':<11} {name}: nothing exports it" for name in verdict.unjudged]
     return "\n".join(map(printable, lines))
+
+
+def asking_in_words(verdict: Verdict) -> list[str]:
+    """Say that a run asks for more, and which limits of its own an operator's stand in for."""
+    lines = []
+    if verdict.waiting_since is not None:
+        since = verdict_json.timestamp(verdict.waiting_since)
+        lines.append(f"  {'waiting':<11} since {since}: it waits until it may go on")
+    if verdict.own_limits_replaced:
+        names = ", ".join(verdict.own_limits_replaced)
+        lines.append(f"  {'outside':<11} an operator's limits hold in place of its own: {names}")
+    return lines
 
 
 def _budget_line(budget: BudgetState) -> str:

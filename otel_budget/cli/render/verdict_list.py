@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.cli.render.verdict import nearest_of
 from otel_budget.logs.text import printable
-from otel_budget.policy.format import describe, rest_of
+from otel_budget.policy.format import describe, rest_of, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +63,8 @@ def _row(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
     if bound is not None and bound.resources:
         usage = nearest_of(bound)
     state = verdict.run_state or "?"
+    if verdict.waiting_since is not None:
+        state += f" {time_left(max(0.0, verdict.evaluated_at - verdict.waiting_since))}"
     return verdict.session_id, state, verdict.action, str(verdict.reason), usage, _first(verdict)
 
 

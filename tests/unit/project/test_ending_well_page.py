@@ -59,3 +59,14 @@ def test_a_coroutine_is_cancelled_with_what_it_kept(capsys: pytest.CaptureFixtur
     assert inspect.iscoroutinefunction(crawl)
     run("coroutine", crawl=crawl)
     assert re.match(r"stopped \{'pages': \d+\}", capsys.readouterr().out)
+
+
+def test_a_run_that_asks_and_is_not_answered_ends() -> None:
+    done: list[int] = []
+
+    def migrate(table: int) -> int:
+        done.append(table)
+        return 9_000
+
+    names = run("ask", tables=range(4), hour=0.0, migrate=migrate)
+    assert (done, names["verdict"].reason) == ([0, 1], "limit_exceeded")
