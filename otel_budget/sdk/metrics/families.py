@@ -42,10 +42,6 @@ def _newest(values: Sequence[_Value]) -> _Value:
     return values[-1]
 
 
-def _all_or_none(values: Sequence[_Value]) -> _Value:
-    return 1 if all(values) else None
-
-
 class PerRun(NamedTuple):
     """How one metric of a run is read, and what it is where the run has several records."""
 
@@ -65,8 +61,6 @@ PER_RUN: Final = (
     PerRun(semconv.SESSION_START, attrgetter("started_at"), min),
     PerRun(semconv.INCARNATION_START, attrgetter("process_began_at"), min),
     PerRun(semconv.FOLLOWS_COMPLETED, lambda one: one.follows_completed or None, _oldest),
-    PerRun(semconv.LIMITS_FROM_OUTSIDE, lambda one: one.limits_from_outside or None, _all_or_none),
-    PerRun(semconv.WAITING_SINCE, attrgetter("waiting_since"), _newest),
     PerRun(semconv.LAST_CHECKPOINT, attrgetter("last_checkpoint_at"), _newest),
     PerRun(semconv.SIDECAR_REACHABLE, attrgetter("sidecar_reachable"), _newest),
     PerRun(semconv.SIDECAR_JUDGED, lambda one: one.is_judged and one.is_judged(), _newest),
@@ -203,7 +197,9 @@ def _run_metrics(families: _Families, records: Sequence[RunRecord]) -> None:
         value = read(records[0]) if len(records) == 1 else merge([read(one) for one in records])
         if value is not None:
             families.put(metric, sid, float(value))
-    current = shown(records).state
+    current, waiting_since = shown(records).state, shown(records).waiting_since
+    if waiting_since is not None:
+        families.put(semconv.WAITING_SINCE, sid, waiting_since)
     families.put(semconv.SESSION_INFO, {**sid, **_whose(records[-1])}, 1.0)
     for state in semconv.SESSION_STATES:
         families.put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))
@@ -247,6 +243,8 @@ def _limits(families: _Families, all_records: Sequence[RunRecord]) -> None:
     records = _live(all_records)
     sid = {semconv.SESSION_ID: records[0].session_id}
     every, put = [record.limits for record in records], families.put
+    if all(record.limits_from_outside for record in records):
+        put(semconv.LIMITS_FROM_OUTSIDE, sid, 1.0)
     optional = 0
     for row in RESOURCES.values():
         limited = [limits for limits in every if row.limit_of(limits) is not None]

@@ -115,7 +115,8 @@ LimitsRequest = create_model(
     __base__=_LimitsRequest,
     __doc__=(
         "Ceilings to hold the run to instead of the configured ones, for a time; without any, the "
-        "configured ones hold again. The run's own limits stay in force."
+        "configured ones hold again. The run's own limits stay in force, unless the run, or the "
+        "configuration, lets limits come from outside: then these take their place, too."
     ),
     __module__=__name__,
     **_CEILINGS,
@@ -235,7 +236,8 @@ class RunOverrides:
         tag=Tag.SESSIONS,
         summary="Stop a run, whatever its numbers say",
         description=(
-            "The stop holds until it is released, or for for_seconds; it also applies to the run "
+            "It refuses a run that waits until it may go on. The stop holds until it is "
+            "released, or for for_seconds; it also applies to the run "
             "when it is resumed. The run may make its last calls, to finish with what it has; with "
             "now it may make none."
         ),
@@ -270,7 +272,11 @@ class RunOverrides:
         id="limitsSession",
         tag=Tag.SESSIONS,
         summary="Hold a run to other ceilings than the configured ones, for a time",
-        description="The run's own limits stay in force: the stricter of the two applies.",
+        description=(
+            "The run's own limits stay in force: the stricter applies. Where the run, or the "
+            "configuration, lets limits come from outside, they take the place of its own; "
+            "own_limits_replaced in the answer lists the resources."
+        ),
         access=Access.ADMIN,
         parameters=(SESSION_PARAMETER,),
         body=RequestBody(

@@ -279,3 +279,19 @@ def test_a_reader_can_tell_calls_kept_back_that_were_lifted_from_ones_that_were_
     assert kept_back(lost=semconv.WRAP_UP_CALLS.name) == 2
     monitor.update_limits(wrap_up_calls=0)
     assert kept_back() is None
+
+
+def test_what_a_run_with_several_records_allows_and_waits_for_is_that_of_those_that_go_on(
+    make: Make,
+) -> None:
+    """One that ended says nothing of it; of two that go on, both have to allow limits."""
+    before = make(session_id="again")
+    before.close("stopped", timeout=0)
+    live = make(session_id="again", limits_from_outside=True)
+    live._record.begin_waiting()
+    names = (semconv.LIMITS_FROM_OUTSIDE.name, semconv.WAITING_SINCE.name)
+    found = by_name(registry_of(before, live).collect())
+    assert all(name in found for name in names)
+    other = make(session_id="again")
+    found = by_name(registry_of(before, live, other).collect())
+    assert not any(name in found for name in names)
