@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ import anthropic
 
 from otel_budget import ResourceLimits, ResourceMonitor, guard_client
 from otel_budget.adapters.anthropic_sdk import cut_short
+from tests.libraries.drivers import documented
 from tests.libraries.drivers.endings import Ended
 from tests.libraries.provider import Conversation
 from tests.libraries.provider.conversation import FINAL
@@ -106,4 +108,15 @@ def pairs_stay_valid(provider: Provider) -> None:
     assert [block["type"] for block in briefed] == ["tool_result", "text"]
 
 
-MORE: dict[str, Callable[[Provider], None]] = {"pairs_stay_valid": pairs_stay_valid}
+def as_documented(provider: Provider) -> None:
+    """What the page says to write ends with the last answer, and says that it is one."""
+    provider.decide(Conversation())
+    os.environ |= {"ANTHROPIC_BASE_URL": provider.url, "ANTHROPIC_API_KEY": "sk-fake"}
+    said = documented.run("anthropic_sdk", tools=[TOOL], look_up=lambda _: "Found x.")
+    assert said.startswith(f"{FINAL} (cut short: "), said
+
+
+MORE: dict[str, Callable[[Provider], None]] = {
+    "as_documented": as_documented,
+    "pairs_stay_valid": pairs_stay_valid,
+}

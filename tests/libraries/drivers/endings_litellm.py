@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ import litellm
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.adapters import litellm as adapter
+from tests.libraries.drivers import documented
 from tests.libraries.drivers.endings import Ended
 from tests.libraries.provider import Conversation
 from tests.libraries.provider.conversation import FINAL
@@ -110,7 +112,16 @@ def responses(provider: Provider) -> None:
         assert adapter.cut_short(answer) is not None
 
 
+def as_documented(provider: Provider) -> None:
+    """What the page says to write ends with the last answer, and says that it is one."""
+    provider.decide(Conversation())
+    os.environ |= {"OPENAI_BASE_URL": provider.openai_url, "OPENAI_API_KEY": "sk-fake"}
+    said = documented.run("litellm", tools=[TOOL], look_up=lambda _: "Found x.")
+    assert said.startswith(f"{FINAL} (cut short: "), said
+
+
 MORE: dict[str, Callable[[Provider], None]] = {
+    "as_documented": as_documented,
     "a_router_in_a_coroutine": a_router_in_a_coroutine,
     "responses": responses,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ import openai
 
 from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor, guard_client
 from otel_budget.adapters.openai_sdk import cut_short
+from tests.libraries.drivers import documented
 from tests.libraries.drivers.endings import Ended
 from tests.libraries.provider import Conversation
 from tests.libraries.provider.conversation import FINAL
@@ -150,7 +152,16 @@ def an_ordinary_answer_is_not_marked(provider: Provider) -> None:
             assert (cut_short(raw) is not None) == (number == 5), number
 
 
+def as_documented(provider: Provider) -> None:
+    """What the page says to write ends with the last answer, and says that it is one."""
+    provider.decide(Conversation())
+    os.environ |= {"OPENAI_BASE_URL": provider.openai_url, "OPENAI_API_KEY": "sk-fake"}
+    said = documented.run("openai_sdk", tools=[CHAT_TOOL], look_up=lambda _: "Found x.")
+    assert said.startswith(f"{FINAL} (cut short: "), said
+
+
 MORE: dict[str, Callable[[Provider], None]] = {
+    "as_documented": as_documented,
     "responses": responses,
     "asynchronously": asynchronously,
     "an_ordinary_answer_is_not_marked": an_ordinary_answer_is_not_marked,
