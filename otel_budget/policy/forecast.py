@@ -168,6 +168,12 @@ def most_of_calls(number: float, size: CallSize) -> float:
     return use_of_calls(number, size) * (1 + off)
 
 
+def least_of_calls(number: float, size: CallSize) -> float:
+    """Return what so many calls from now will hardly use less than: the low end of the range."""
+    off = size.spread * math.sqrt(_variance_of_calls(number, size))
+    return use_of_calls(number, size) / (1 + off)
+
+
 def time_of_calls(number: float, time: CallTime) -> float:
     """Return the seconds that so many calls from now will take, one after the other."""
     return number * (time.newest + max(time.growth, 0.0) * (number + 1) / 2)

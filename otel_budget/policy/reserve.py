@@ -9,8 +9,8 @@ The rules, of a run that keeps N calls back (``wrap_up_calls``):
 - A run with less left than the reserve is to stop and wrap up. What is just enough is enough.
 - Its warning line is there, if that is lower: the limit is near.
 - The allowance is what the last calls may use: those that were kept back, or one, as large as such
-  calls hardly ever are, and never past a limit. Where not even one call of the present size fits
-  there is none.
+  calls hardly ever are, and never past a limit. Where not even one more call fits, as small as they
+  hardly ever are, there is none.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from otel_budget.core.verdict import LimitStatus
 from otel_budget.core.wrap_up import WrapUp
 from otel_budget.policy.bounds import EXACT, Bound, Bounds
 from otel_budget.policy.forecast import (
+    least_of_calls,
     most_of_calls,
     most_time_of_calls,
     time_of_calls,
@@ -164,8 +165,7 @@ def allowance(calls: int, pace: CallPace, remaining: Mapping[str, Number]) -> Wr
     for name, left in remaining.items():
         if name in FURTHER:
             continue
-        one = _use_of(name, 1, pace) or 0.0
-        if left <= 0 or one > float(left) * (1 + _ROUNDING):
+        if left <= 0 or _least_call(name, pace) > float(left) * (1 + _ROUNDING):
             return None
         if name == semconv.API_CALLS:
             number = min(number, int(left))
@@ -229,6 +229,15 @@ def _use_of(resource: str, number: int, pace: CallPace) -> float | None:
         return None if time is None else time_of_calls(number, time)
     size = pace.size_of(resource)
     return None if size is None else use_of_calls(number, size)
+
+
+def _least_call(resource: str, pace: CallPace) -> float:
+    """Return what the next call hardly uses less than; 0 where that is not known."""
+    if resource in TIMES or resource == semconv.API_CALLS:
+        return _use_of(resource, 1, pace) or 0.0
+    size = pace.size_of(resource)
+    least = 0.0 if size is None else least_of_calls(1, size)
+    return least if math.isfinite(least) else 0.0
 
 
 def _line(resource: str, limit: Number, reserve: float) -> Number:

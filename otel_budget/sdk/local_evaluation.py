@@ -257,8 +257,15 @@ class LocalEvaluation:
             return LastCalls(self.limits.wrap_up_calls, CallPace.of_kept(record.pace().kept()))
 
     def reserved(self, theirs: TheirLimits | None) -> Reserved:
-        """Return all that limits the run, by its own counts, with what is kept back of it."""
-        return self.last_calls().reserve(self.held_to(theirs))
+        """Return all that limits the run, by its own counts, with what is kept back of it.
+
+        A ceiling of which nothing is kept back yet has its line where it is itself.
+        """
+        found = self.last_calls().reserve(self.held_to(theirs))
+        if theirs is None:
+            return found
+        ceilings = {name: bound.limit for name, bound in theirs.ceilings().items()}
+        return found._replace(lines={**ceilings, **found.lines})
 
     def held_to(self, theirs: TheirLimits | None) -> Bounds:
         """Return all that limits the run, by its own counts: with ceilings and budgets."""
