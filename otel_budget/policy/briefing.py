@@ -146,11 +146,17 @@ def _remaining(
         api_calls = limited.get(semconv.API_CALLS)
         if api_calls is not None and api_calls.remaining is not None:
             at_most = f"At most {_number(int(api_calls.remaining), 'call')}"
-            return f"{at_most}{f' or {time}' if time else ''} remain"
+            return _with_time(at_most, time, int(api_calls.remaining))
         return f"{_NOTHING_KNOWN}{f'; at most {time} remain' if time else ''}"
     if not calls:
         return "Less than one call remains"
-    return f"About {_number(calls, 'call')}{f' or {time}' if time else ''} remain"
+    return _with_time(f"About {_number(calls, 'call')}", time, calls)
+
+
+def _with_time(words: str, time: str, calls: int) -> str:
+    if time:
+        return f"{words} or {time} remain"
+    return f"{words} remain{'s' if calls == 1 else ''}"
 
 
 def _worth_saying(limited: Mapping[str, ResourceState]) -> Iterator[str]:

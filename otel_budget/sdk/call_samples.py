@@ -71,6 +71,11 @@ class CallSamples:
         if len(self._samples) > KEPT:
             del self._samples[1]
 
+    @property
+    def newest(self) -> object:
+        """The newest sample: as long as it is the same one, so is the pace."""
+        return self._last
+
     def pace(self, carried: ResourceUsage, began_at: float) -> CallPace:
         """Return how the run's calls are by now, by its active seconds.
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from otel_budget.sdk.run_record import RunRecord
 
 
+#: What is kept back, and what it follows from.
+_Reserved = tuple["LastCalls", "TheirLimits | None", "Bounds", "Reserved"]
 _NOTHING_BELOW: Final = Below()
 _NOTHING_REPLACED: Final[Mapping[str, Bound | None]] = MappingProxyType({})
 
@@ -55,6 +57,10 @@ class LocalEvaluation:
         """Judge by other limits from now on."""
         self.limits = limits
         self.bounds = with_others(bounds_of(limits), self._replaced)
+        self._last_calls: tuple[object, LastCalls] | None = None
+        """Of the newest sample of the calls."""
+        self._reserved: dict[bool, _Reserved] = {}
+        """What follows from that, without and with the sidecar's limits."""
         self.on_unknown = OnUnknown(limits.on_unpriced, limits.on_unknown_usage)
         stopped_by = self.on_unknown.stopped_by
         self.price_stops = stopped_by(UsageUncertainty(unpriced_calls=1), self.bounds) is not None
@@ -254,18 +260,32 @@ class LocalEvaluation:
         """Return what is known by now of the calls that are kept back."""
         record = self._record
         with record.lock:  # for the pace goes on with the run
-            return LastCalls(self.limits.wrap_up_calls, CallPace.of_kept(record.pace().kept()))
+            newest, known = record.calls.newest, self._last_calls
+            if known is None or known[0] is not newest or newest is None:
+                pace = CallPace.of_kept(record.pace().kept())
+                known = newest, LastCalls(self.limits.wrap_up_calls, pace)
+                self._last_calls = known
+            return known[1]
 
     def reserved(self, theirs: TheirLimits | None) -> Reserved:
         """Return all that limits the run, by its own counts, with what is kept back of it.
 
         A ceiling of which nothing is kept back yet has its line where it is itself.
         """
-        found = self.last_calls().reserve(self.held_to(theirs))
-        if theirs is None:
-            return found
-        ceilings = {name: bound.limit for name, bound in theirs.ceilings().items()}
-        return found._replace(lines={**ceilings, **found.lines})
+        last, known = self.last_calls(), self._reserved.get(theirs is None)
+        if (
+            known is not None
+            and known[0] is last
+            and known[1] is theirs
+            and known[2] is self.bounds
+        ):
+            return known[3]
+        found = last.reserve(self.held_to(theirs))
+        if theirs is not None:
+            ceilings = {name: bound.limit for name, bound in theirs.ceilings().items()}
+            found = found._replace(lines={**ceilings, **found.lines})
+        self._reserved[theirs is None] = last, theirs, self.bounds, found
+        return found
 
     def held_to(self, theirs: TheirLimits | None) -> Bounds:
         """Return all that limits the run, by its own counts: with ceilings and budgets."""

@@ -51,6 +51,14 @@ SHAPES: dict[str, Any] = {
             "completion_threshold": VALUE, "unjudged": [VALUE], "message": VALUE,
         },
     },
+    "briefings": {
+        "given": {
+            "limits": BY_RESOURCE, "used": BY_RESOURCE, **_DOUBT, "kept": VALUE, "last": VALUE,
+            "calls": {"number": VALUE, "tokens": VALUE, "cost": VALUE, "seconds": VALUE},
+            "stopped": VALUE,
+        },
+        "want": {"text": VALUE, "calls_left": VALUE, "seconds_left": VALUE},
+    },
     "budgets": {
         "given": {
             "own": _LIMITS, "sidecar": _LIMITS, "used": BY_RESOURCE, "progress": VALUE,

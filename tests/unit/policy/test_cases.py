@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,12 +19,16 @@ from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import Verdict
+from otel_budget.core.wrap_up import WrapUp
+from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.bounds import bound, bounds_from
+from otel_budget.policy.briefing import briefing_of
 from otel_budget.policy.budgets import Pools, budget_state
 from otel_budget.policy.forecast import completion_possible
+from otel_budget.policy.outlook import OwnOutlook, with_forecasts
 from otel_budget.policy.status import check, headroom, run_status
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot, verdict_from_usage
@@ -90,6 +95,26 @@ def on_unknown(given: dict[str, Any]) -> OnUnknown:
 def said(verdict: Verdict) -> dict[str, Any]:
     """Return what cases want of a verdict."""
     return {"action": verdict.action, "reason": verdict.reason, "status": verdict.status}
+
+
+def of_briefings(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model is told of a run that made calls of one size."""
+    pace, calls = CallPace(), given.get("calls", {})
+    for n in range(1, calls.get("number", 0) + 1):
+        totals: dict[str, Number] = {semconv.API_CALLS: n}
+        if "tokens" in calls:
+            totals[semconv.TOKENS] = n * calls["tokens"]
+        if "cost" in calls:
+            totals[semconv.COST] = n * Decimal(calls["cost"])
+        pace.observe(totals, n * float(calls.get("seconds", 0)))
+    bounds = bounds_from(numbers(given["limits"]), {}, "session")
+    resources = run_status(numbers(given["used"]), bounds, uncertainty(given)).resources
+    last = WrapUp(given["last"]) if "last" in given else None
+    told = briefing_of(
+        with_forecasts(resources, OwnOutlook(pace, calls.get("number", 0) * 1.0)),
+        kept=given.get("kept", 0), last=last, stopped=given.get("stopped", False),
+    )  # fmt: skip
+    return {"text": str(told), "calls_left": told.calls_left, "seconds_left": told.seconds_left}
 
 
 def own_verdict(given: dict[str, Any]) -> Verdict:
@@ -341,6 +366,7 @@ RUNNERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "limits": of_limits,
     "decisions": of_decisions,
     "combined_limits": of_combined_limits,
+    "briefings": of_briefings,
     "budgets": of_budgets,
     "no_data": of_no_data,
     "ledger": of_ledger,
