@@ -38,6 +38,10 @@ _OUT_OF_PLACE: Final[Mapping[KeyPath, str]] = {
         "is not for the sidecar: how often a run writes checkpoints belongs to the run's own "
         "resource_limits"
     ),
+    ("resource_limits", "wrap_up_calls"): (
+        "is not for the sidecar: how many calls a run keeps back for its end belongs to the run's "
+        "own resource_limits; what it keeps back holds for the sidecar's limits, too"
+    ),
     **{("budgets", "limits", key): sentence for key, sentence in OF_ONE_RUN.items()},
 }
 #: What flags do not give as a whole, and what is said then; {} is what was given instead.

@@ -54,6 +54,9 @@ GRACEFUL: Final = frozenset(
 LAST_ANSWER: Final = 60.0
 #: Share by which sums of floats may be off: what just fits does.
 _ROUNDING: Final = 1e-9
+#: Share of its expected size that a call may have at least: few calls that were alike do not show
+#: by how much they scatter.
+_SMALLER: Final = 0.85
 _LESS: Final = Decimal(repr(1 - _ROUNDING))
 #: Of what is allowed in money: nobody is billed less.
 _SMALLEST: Final = Decimal("0.000001")
@@ -236,7 +239,9 @@ def _least_call(resource: str, pace: CallPace) -> float:
     if resource in TIMES or resource == semconv.API_CALLS:
         return _use_of(resource, 1, pace) or 0.0
     size = pace.size_of(resource)
-    least = 0.0 if size is None else least_of_calls(1, size)
+    if size is None:
+        return 0.0
+    least = min(least_of_calls(1, size), use_of_calls(1, size) * _SMALLER)
     return least if math.isfinite(least) else 0.0
 
 

@@ -129,7 +129,7 @@ def test_an_allowance_never_goes_past_a_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "left", [{TOKENS: 90}, {CALLS: 0}, {semconv.DURATION: 9.0}, {COST: Decimal("0.015")}]
+    "left", [{TOKENS: 84}, {CALLS: 0}, {semconv.DURATION: 9.0}, {COST: Decimal("0.015")}]
 )
 def test_where_not_even_one_more_call_fits_nothing_is_allowed(left: dict[str, Number]) -> None:
     assert allowance(1, pace(*[100] * 7, cost="0.02"), left) is None
