@@ -333,6 +333,9 @@ class Guard:
             while self._crossed():  # by another thread, between the look and the new marks
                 verdict, more = self._look_once(progress)
                 news = news or more
+            block = None if self.wrap_ups is None else self.wrap_ups.block
+            if block is not None and block.goes_on is not verdict.should_continue:
+                block.goes_on, news = verdict.should_continue, True
         if news:
             self.wake()
         self._outbox.deliver()

@@ -73,6 +73,8 @@ class OpenBlock:
         self.allowed, self._record = allowed, record
         self.refused = False
         """A call inside was refused."""
+        self.goes_on = True
+        """As of the last look: those who wait are woken when it changes."""
         with record.lock:
             record.settle()
             self._at = record.api_calls, record.tokens, record.cost_usd

@@ -288,6 +288,21 @@ def test_threads_share_what_is_allowed(make: Make) -> None:
     assert answers == [False, True]
 
 
+def test_who_waits_inside_is_woken_when_it_is_used_up(make: Make) -> None:
+    monitor = stopped(make)
+    told: list[Verdict | None] = []
+    with monitor.wrap_up():
+        waiting = threading.Event()
+        monitor._guard.listeners.add(waiting.set)  # nobody is woken before somebody listens
+        thread = threading.Thread(target=lambda: told.append(monitor.wait_for_stop(60)))
+        thread.start()
+        while len(monitor._guard.listeners) < 2:
+            waiting.wait(0.01)
+        call(monitor)
+        thread.join(60)
+    assert [verdict.reason for verdict in told if verdict is not None] == [Reason.LIMIT_EXCEEDED]
+
+
 def test_it_is_an_asynchronous_context_too(make: Make) -> None:
     monitor = stopped(make)
 
