@@ -275,7 +275,9 @@ def langchain(adapter: Load) -> Any:
     callbacks = {"BaseCallbackHandler": type("Handler", (), {}), "CallbackManager": sync,
                  "AsyncCallbackManager": other}  # fmt: skip
     return adapter("langchain", {
-        "langchain_core": {}, "langchain_core.callbacks": callbacks, "langchain_core.tracers": {},
+        "langchain_core": {}, "langchain_core.messages": {
+            "HumanMessage": SimpleNamespace, "ToolMessage": SimpleNamespace,
+        }, "langchain_core.callbacks": callbacks, "langchain_core.tracers": {},
         "langchain_core.language_models": {"BaseChatModel": type("ChatModel", (Cached,), {})},
         "langchain_core.tracers.context": tracers,
     })  # fmt: skip

@@ -10,7 +10,8 @@ agent made with ``create_agent(..., middleware=[middleware()])`` ends with one l
 from __future__ import annotations
 
 from otel_budget.adapters.langchain.endings import cut_short, middleware, stop_gracefully
-from otel_budget.adapters.langchain.handler import SCOPE, BudgetCallbackHandler, install
+from otel_budget.adapters.langchain.everywhere import install
+from otel_budget.adapters.langchain.handler import SCOPE, BudgetCallbackHandler
 
 __all__ = [
     "SCOPE",

@@ -18,9 +18,14 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.types import Command
 
 from otel_budget.adapters import progress
-from otel_budget.adapters.ending import MARK
 from otel_budget.adapters.langchain import handler as callbacks
-from otel_budget.adapters.langchain.finished import as_text, messages_in, refusal, unanswered
+from otel_budget.adapters.langchain.finished import as_text, messages_in, refusal
+from otel_budget.adapters.langchain.last_call import (
+    answered,
+    last_messages,
+    marked,
+    without_tools,
+)
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai.attribution import Activation
 from otel_budget.genai.reported_call import (
@@ -32,7 +37,7 @@ from otel_budget.genai.reported_call import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
 
     from otel_budget.adapters.ending import CutShort, Ending
     from otel_budget.adapters.langchain.progress import Progress
@@ -42,11 +47,6 @@ if TYPE_CHECKING:
 _AROUND: Final[ContextVar[tuple[str, bool] | None]] = ContextVar(
     "otel_budget_agent_around", default=None
 )
-#: What a call is bound to that makes no sense, or is refused, without tools.
-_OF_TOOLS: Final = ("tool_choice", "parallel_tool_calls", "tools", "functions", "function_call")
-#: Parts of a message's content that ask for a tool.
-_ASKING: Final = ("tool_use", "tool_call", "function_call", "server_tool_call")
-_NOT_DONE: Final = "Not carried out: the run was stopped before."
 
 
 class BudgetMiddleware(AgentMiddleware[Any, Any]):
@@ -179,11 +179,9 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
 
     def _last(self, request: Any) -> Any:
         """Return the last request: no tools but those of a structured answer, told to answer."""
-        instruction = HumanMessage(self._ending.instruction)
-        settings = {k: v for k, v in request.model_settings.items() if k not in _OF_TOOLS}
         return request.override(
-            messages=[*answered(request.messages), instruction], tools=[], tool_choice=None,
-            model_settings=settings,
+            messages=last_messages(request.messages, self._ending.instruction), tools=[],
+            tool_choice=None, model_settings=without_tools(request.model_settings),
         )  # fmt: skip
 
     def _stopped_inside(
@@ -219,15 +217,6 @@ def _wraps_up_around(sink: UsageSink | None) -> bool:
     return _is_around(sink) and around is not None and around[1]
 
 
-def answered(messages: Sequence[Any]) -> Iterator[Any]:
-    """Yield messages with an answer to each tool call that has none, as providers want it."""
-    left = dict(unanswered(messages))
-    for at, message in enumerate(messages):
-        yield message
-        for call in left.get(at, ()):
-            yield ToolMessage(_NOT_DONE, tool_call_id=call["id"], name=call["name"], status="error")
-
-
 @contextmanager
 def _said_all_the_same() -> Iterator[SimpleNamespace]:
     """Take an answer that is not of the form that was asked for: there is no call for another."""
@@ -247,7 +236,7 @@ def ended(response: Any, mark: CutShort) -> Any:
     inner = inner if isinstance(inner, ModelResponse) else ModelResponse(result=[inner])
     is_report = inner.structured_response is not None
     result = [
-        _marked(message, mark, keep_calls=is_report) if message.type == "ai" else message
+        marked(message, mark, keep_calls=is_report) if message.type == "ai" else message
         for message in inner.result
         if is_report or message.type != "tool"
     ]
@@ -259,22 +248,3 @@ def _updates(response: Any) -> dict[str, Any]:
     """Return what a middleware inside this one wants in the state."""
     update = getattr(getattr(response, "command", None), "update", None)
     return update if isinstance(update, dict) else {}
-
-
-def _marked(message: Any, mark: CutShort, *, keep_calls: bool) -> Any:
-    about = {**message.response_metadata, MARK: mark.to_dict()}
-    changes: dict[str, Any] = {"response_metadata": about}
-    if not keep_calls and message.tool_calls:
-        changes |= {"tool_calls": [], "invalid_tool_calls": []}
-        if isinstance(message.content, list):
-            changes["content"] = [part for part in message.content if not _asks(part)]
-        changes["additional_kwargs"] = {
-            k: v
-            for k, v in message.additional_kwargs.items()
-            if k not in (*_OF_TOOLS, "tool_calls")
-        }
-    return message.model_copy(update=changes)
-
-
-def _asks(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") in _ASKING

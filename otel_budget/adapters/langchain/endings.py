@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otel_budget.adapters.ending import INSTRUCTION, CutShort, Ending, OnStop
-from otel_budget.adapters.langchain.finished import messages_in
+from otel_budget.adapters.langchain.finished import AI, messages_in
 from otel_budget.adapters.langchain.progress import Progress, of_state
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai.reported_call import HasUsageSink, sink_of
@@ -46,7 +46,7 @@ def cut_short(result: Any) -> CutShort | None:
     result: an agent's state, a list of messages, or a message.
     """
     messages = [result] if hasattr(result, "response_metadata") else messages_in(result)
-    answers = (one for one in reversed(messages) if getattr(one, "type", None) == "ai")
+    answers = (one for one in reversed(messages) if getattr(one, "type", None) in AI)
     answer = next(answers, None)
     return None if answer is None else CutShort.in_metadata(answer.response_metadata)
 

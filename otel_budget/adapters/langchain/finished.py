@@ -14,6 +14,8 @@ from otel_budget.core.exceeded import BudgetExceeded
 if TYPE_CHECKING:
     from otel_budget.genai.call import UsageSink
 
+#: Types of what a model says, whole and in pieces.
+AI: Final = ("ai", "AIMessageChunk")
 #: Characters of what a sub-agent had that its root's last call is given: it is to stay small.
 _GIVEN: Final = 2000
 
@@ -48,7 +50,7 @@ def as_text(messages: Iterable[Any]) -> str:
     said = [
         text
         for message in messages
-        if getattr(message, "type", None) in ("ai", "tool")
+        if getattr(message, "type", None) in (*AI, "tool")
         and (text := _text_of(getattr(message, "content", None)))
     ]
     return "\n".join(said)[-_GIVEN:]

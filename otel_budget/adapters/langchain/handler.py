@@ -197,18 +197,6 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             call.close(failed=isinstance(error, Exception))
 
 
-def install(monitor: HasUsageSink | None = None) -> BudgetCallbackHandler:
-    """Have every model call of this process counted, without handing a handler around.
-
-    A handler that is handed around all the same counts instead of this one.
-    """
-    handler = BudgetCallbackHandler(monitor)
-    # The hook asks the variable in whatever context a call is made: its default is the handler.
-    variable: ContextVar[BudgetCallbackHandler | None] = ContextVar(SCOPE, default=handler)
-    register_configure_hook(variable, inheritable=True, handle_class=BudgetCallbackHandler)
-    return handler
-
-
 register_configure_hook(IN_AGENT, inheritable=True, handle_class=BudgetCallbackHandler)
 
 

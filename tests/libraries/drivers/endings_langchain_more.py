@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain.agents import create_agent
@@ -23,8 +25,9 @@ from openai import DefaultAsyncHttpxClient
 from pydantic import BaseModel
 
 from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor
-from otel_budget.adapters.langchain import cut_short, middleware
-from tests.libraries.provider import FINAL, Answer, Conversation, ToolCall
+from otel_budget.adapters.langchain import cut_short, install, middleware
+from otel_budget.adapters.langchain.last_call import answered
+from tests.libraries.provider import FINAL, Answer, Conversation, Spent, ToolCall
 
 if TYPE_CHECKING:
     from tests.libraries.provider import Provider
@@ -306,3 +309,122 @@ def progress_is_that_of_the_steps_a_graph_may_take(provider: Provider) -> None:
     with run(9, wrap_up_calls=1) as monitor:
         root(provider, tools=[(tool := Seen(monitor)).look_up]).invoke(ASK)
         assert tool.progress[:3] == [None] * 3
+
+
+def loop(bound: Any) -> Any:
+    """Return a graph of one's own around a model."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", lambda state: {"messages": [bound.invoke(state["messages"])]})
+    graph.add_node("tools", ToolNode([look_up]))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", lambda s: "tools" if s["messages"][-1].tool_calls else END)
+    graph.add_edge("tools", "model")
+    return graph.compile()
+
+
+@contextmanager
+def installed(**ways: Any) -> Iterator[None]:
+    """Have all models of the process end so."""
+    install(**ways)
+    try:
+        yield
+    finally:
+        install()
+
+
+@more
+def a_graph_of_ones_own_ends_with_an_answer(provider: Provider) -> None:
+    """By install() alone; streamed and in a coroutine, too."""
+    graph = loop(chat_model(provider).bind_tools([look_up]))
+    with installed(on_stop="wrap_up"):
+        for play in (
+            graph.invoke,
+            lambda asked: asyncio.run(graph.ainvoke(asked)),
+            lambda asked: list(graph.stream(asked, stream_mode="values"))[-1],
+        ):
+            talk = conversation(provider)
+            with run(wrap_up_calls=1) as monitor:
+                done = play(ASK)
+                assert stopped(lambda: chat_model(provider).invoke("more")).finished
+            assert done["messages"][-1].content == FINAL
+            assert cut_short(done) is not None
+            assert len(talk.asked) == monitor.get_usage_report().api_calls == 4
+
+
+@more
+def a_stream_of_a_model_ends_with_an_answer(provider: Provider) -> None:
+    async def read() -> Any:
+        whole = None
+        async for chunk in chat_model(provider).bind_tools([look_up]).astream("x"):
+            whole = chunk if whole is None else whole + chunk
+        return whole
+
+    def read_now() -> Any:
+        whole, *chunks = chat_model(provider).bind_tools([look_up]).stream("x")
+        for chunk in chunks:
+            whole = whole + chunk
+        return whole
+
+    with installed(on_stop="wrap_up"):
+        for play in (read_now, lambda: asyncio.run(read())):
+            conversation(provider)
+            with run(3, wrap_up_calls=1):
+                assert play().tool_calls
+                assert play().tool_calls
+                last = play()
+                assert stopped(play).finished
+            assert last.content == FINAL
+            assert cut_short(last) is not None
+
+
+@more
+def a_report_that_a_chain_must_give_is_given_in_the_last_call(provider: Provider) -> None:
+    conversation(provider)
+    chain = chat_model(provider).with_structured_output(Report, method="function_calling")
+    with installed(on_stop="wrap_up"), run(1, wrap_up_calls=1):
+        assert chain.invoke("x") == Report(answer=FINAL)
+
+
+def block(name: str) -> str:
+    """Return a block of the page on endings."""
+    page = (Path(__file__).parents[3] / "docs" / "ending-well.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- run: {name} -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@more
+def what_the_page_says_to_write_ends_with_an_answer(provider: Provider) -> None:
+    talk = Conversation(spent=lambda messages: Spent(5000 + 2000 * messages, 20))
+    provider.decide(talk)
+    names: dict[str, Any] = {"model": chat_model(provider), "tools": [look_up]}
+    exec(block("langchain"), names)  # noqa: S102 - our own page
+    assert names["answer"] == FINAL
+    assert names["cut"].reason == "wrap_up"
+    assert 100_000 < names["monitor"].get_usage_report().tokens <= 200_000
+
+
+@more
+def a_graph_that_looks_for_itself_ends_as_the_page_says(provider: Provider) -> None:
+    conversation(provider)
+    model = chat_model(provider)
+    bound = model.bind_tools([look_up])
+    with run(wrap_up_calls=1) as monitor:
+        names: dict[str, Any] = {"monitor": monitor}
+        exec(block("langgraph"), names)  # noqa: S102 - our own page
+
+        def finish(state: Any) -> Any:
+            with monitor.wrap_up():
+                return {"messages": [model.invoke(list(answered(state["messages"])))]}
+
+        graph = StateGraph(MessagesState)
+        graph.add_node("model", lambda state: {"messages": [bound.invoke(state["messages"])]})
+        graph.add_node("tools", ToolNode([look_up]))
+        graph.add_node("finish", finish)
+        graph.add_edge(START, "model")
+        graph.add_conditional_edges("model", names["where_next"], ["tools", "finish"])
+        graph.add_edge("tools", "model")
+        graph.add_edge("finish", END)
+        done = graph.compile().invoke(ASK)
+    assert done["messages"][-1].content == FINAL
+    assert monitor.get_usage_report().api_calls == 4
