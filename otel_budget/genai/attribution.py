@@ -143,6 +143,16 @@ def sink_around() -> UsageSink | None:
     return around.sink if around is not None and around.kind is Kind.INFERENCE else None
 
 
+def is_inside_held_call(session_id: str) -> bool:
+    """Tell whether this context is inside of a call of a run that holds what it may use."""
+    around = _around()
+    return (
+        around is not None
+        and around.hold_phase is not None
+        and around.sink.session_id == session_id
+    )
+
+
 def scope_around() -> str | None:
     """Return which adapter's call this context is inside of; None for none."""
     around = _around()

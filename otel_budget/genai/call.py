@@ -64,8 +64,10 @@ class GovernedRun(Protocol):
 class Hold(Protocol):
     """What one call under way may use, taken off the room of its run until it is over."""
 
-    def add(self, call: Call, phase: object) -> None:
-        """Count a call that it was taken for, as ``UsageSink.add``; it holds so much less."""
+    def phase(self, phase: object) -> object:
+        """Return what ``UsageSink.add`` is to be given for a call that it was taken for, in place
+        of what ``current_phase`` gave: it holds so much less then.
+        """
 
     def hand_out(self, *, out: bool) -> None:
         """Take note that a stream is in the hands of the application, or is not any more.

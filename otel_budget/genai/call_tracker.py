@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otel_budget.genai.call import CountedCall, UsageSink
+    from otel_budget.core.exceeded import BudgetExceeded
+    from otel_budget.genai.call import CountedCall, Hold, UsageSink
     from otel_budget.genai.span_reader import CallReport
     from otel_budget.genai.span_tree import Node
 
@@ -135,15 +136,25 @@ class CallTracker:
 
     # --- adapters ------------------------------------------------------------------------------
     def open_call(
-        self, scope: str, *, sink: UsageSink | None = None, context: Context | None = None
+        self,
+        scope: str,
+        *,
+        sink: UsageSink | None = None,
+        hold: Hold | None = None,
+        context: Context | None = None,
     ) -> Node | None:
         """Take in a call that begins, reported by an adapter. Never raises.
 
         scope: names the adapter. sink: of its run, by default that of the context. The span that is
-        current is its parent, so that a span of the same call above or below it is found.
+        current is its parent, so that a span of the same call above or below it is found. hold:
+        what it may use; ended when the call is over and counted.
         """
         self.in_use = True
-        return self._open(scope, Kind.INFERENCE, sink=sink, context=context)
+        node = self._open(scope, Kind.INFERENCE, sink=sink, context=context)
+        if node is not None and hold is not None:
+            node.hold = hold
+            node.phase = node.hold_phase = hold.phase(node.phase)
+        return node
 
     def open_tool(self, scope: str, *, sink: UsageSink | None = None) -> Node | None:
         """Take in a call of a tool that begins, reported by an adapter. Never raises.
@@ -160,7 +171,7 @@ class CallTracker:
             if report.refused:
                 self.say(self.notices.refused, node.scope, report.refused)
 
-    def refuse(self) -> None:
+    def refuse(self, why: BudgetExceeded | None = None) -> None:
         """Take in that a call was refused here: spans around it that fail of it are none, either.
 
         Never raises.
@@ -170,7 +181,7 @@ class CallTracker:
         def refuse(calls: SpanCalls) -> None:
             node = attribution.nearer(calls.tree.newest(above))
             if node is not None:
-                note_refused(node)
+                note_refused(node, why)
 
         self.decide(refuse, "is refused")
 
@@ -220,14 +231,18 @@ class CallTracker:
                     self._decider = None
                 if not self._calls.decided:
                     return result
-                counted, duplicates = self._calls.take()
+                counted, duplicates, over = self._calls.take()
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self.broken(when)
             return None
-        if len(counted) == 1 and not duplicates:  # nearly always
-            self._add(counted[0])
-        else:
-            self._hand_over(counted, duplicates)
+        try:
+            if len(counted) == 1 and not duplicates:  # nearly always
+                self._add(counted[0])
+            else:
+                self._hand_over(counted, duplicates)
+        finally:
+            for hold in over:  # what was used of it is counted by now
+                hold.end()
         return result
 
     def _hand_over(self, counted: list[CountedCall], duplicates: list[tuple[str, str]]) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.extras import extras_of
+from otel_budget.core.reasons import Reason
 from otel_budget.genai import attribute_names, attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.expected import Expected, text_size
 from otel_budget.genai.span_reader import NOT_A_CALL, NOTHING_REPORTED, ToolReport, read
+from otel_budget.genai.span_tree import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +35,10 @@ _OTHER_PARTS: Final = {
     "estimate": attribute_names.ESTIMATE[0],
     "service_tier": attribute_names.SERVICE_TIER[0],
 }
+
+
+#: Why a call is refused though its run may go on.
+_FOR_NOW: Final = frozenset({Reason.BUDGET_BUSY, Reason.WRAP_UP})
 
 
 class HasUsageSink(Protocol):
@@ -114,7 +120,7 @@ class ReportedCall:
         self, scope: str, sink: UsageSink | None, hold: Hold | None, said: dict[str, Any]
     ) -> None:
         self._scope, self._said, self._sink, self._hold = scope, said, sink, hold
-        self._node = CALL_TRACKER.open_call(scope, sink=sink)
+        self._node = CALL_TRACKER.open_call(scope, sink=sink, hold=hold)
         self._token: Token[Node | None] | None = None
 
     @contextmanager
@@ -129,6 +135,8 @@ class ReportedCall:
     def enclose(self) -> None:
         """Do as ``around`` does until ``release``, for callbacks."""
         self._token = attribution.ENCLOSING.set(self._node)
+        if self._hold is not None:
+            self._hold.hand_out(out=False)
 
     def release(self, *, everywhere: bool = False) -> None:
         """Take what is reported from now on for separate calls.
@@ -141,17 +149,22 @@ class ReportedCall:
         if token is not None:
             with suppress(ValueError):  # left in another context, as async generators may be
                 attribution.ENCLOSING.reset(token)
+        if self._hold is not None:
+            self._hold.hand_out(out=True)
 
     def refusal_inside(self) -> BudgetExceeded | None:
         """Return why a call inside this one was refused, if one was and the run must still stop.
 
         For frameworks that turn it into an error of theirs.
         """
-        if self._node is not None and self._node.refused and self._sink is not None:
+        refused = self._node is not None and self._node.refused
+        if refused and self._sink is not None:
             try:
                 self._sink.check()
             except BudgetExceeded as exc:
                 return exc
+            if isinstance(refused, BudgetExceeded) and refused.verdict.reason in _FOR_NOW:
+                return refused  # for want of room: the run itself may go on
         return None
 
     def cancel(self) -> None:
@@ -181,7 +194,10 @@ class ReportedCall:
     def _close(self, report: CallReport, *, failed: bool) -> None:
         self.release()
         node, self._node = self._node, None
+        hold, self._hold = self._hold, None
         CALL_TRACKER.close_call(node, report, failed=failed)
+        if hold is not None and (node is None or node.state is not State.HELD):
+            hold.end()  # if that did not come to its end
 
 
 class ReportedTool:
@@ -214,8 +230,8 @@ def _noting_refusals() -> Iterator[None]:
     """Take note of a call that is refused."""
     try:
         yield
-    except BudgetExceeded:
-        CALL_TRACKER.refuse()
+    except BudgetExceeded as exc:
+        CALL_TRACKER.refuse(exc)
         raise
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.genai import attribute_names
-from otel_budget.genai.call import Call, CountedCall, UsageSink
+from otel_budget.genai.call import Call, CountedCall, Hold, UsageSink
 from otel_budget.genai.deduplication import Unlinked
 from otel_budget.genai.response_ids import ResponseIds
 from otel_budget.genai.same_call import (
@@ -74,6 +74,8 @@ class SpanCalls:
         self._swept_at = 0.0
         self._counted: list[CountedCall] = []
         self._duplicates: list[tuple[str, str]] = []
+        self._over: list[Hold] = []
+        """What calls held that are over and counted."""
 
     def start(self, begun: Begun) -> Node:
         """Take in a span that begins."""
@@ -89,6 +91,7 @@ class SpanCalls:
             # The same span twice, or one that was taken to never end, and counted.
             self._rest_of(node, report)
             self.tree.end(node)
+            self._let_go(node)
             return
         if report.tool is not None:
             self._tool(node, report.tool)
@@ -106,6 +109,8 @@ class SpanCalls:
         elif report.kind is Kind.AGGREGATE:
             self._aggregate(node, report)
         self._release_below(node)
+        if node.state is not State.HELD:
+            self._let_go(node)
 
     def sweep(self, now: float) -> None:
         """Count what has waited for too long, and what never ends."""
@@ -136,13 +141,21 @@ class SpanCalls:
     @property
     def decided(self) -> bool:
         """True if there is something to take."""
-        return bool(self._counted or self._duplicates)
+        return bool(self._counted or self._duplicates or self._over)
 
-    def take(self) -> tuple[list[CountedCall], list[tuple[str, str]]]:
-        """Return what was decided since the last time, and pairs of scopes that report the same."""
-        taken = self._counted, self._duplicates
-        self._counted, self._duplicates = [], []
+    def take(self) -> tuple[list[CountedCall], list[tuple[str, str]], list[Hold]]:
+        """Return what was decided since the last time, pairs of scopes that report the same, and
+        what is held for calls that are over, to be ended once these are counted.
+        """
+        taken = self._counted, self._duplicates, self._over
+        self._counted, self._duplicates, self._over = [], [], []
         return taken
+
+    def _let_go(self, node: Node) -> None:
+        """Have what a call held given back."""
+        if node.hold is not None:
+            self._over.append(node.hold)
+            node.hold = None
 
     # --- what a span is ------------------------------------------------------------------------
     def _inference(self, node: Node, report: CallReport, now: float, *, failed: bool) -> None:
@@ -239,6 +252,11 @@ class SpanCalls:
     def _give_way(self, node: Node, counted_scope: str) -> None:
         self._held.pop(node, None)
         self._drop(node, counted_scope)
+        self._let_go_if_ended(node)
+
+    def _let_go_if_ended(self, node: Node) -> None:
+        if node.ended:
+            self._let_go(node)
 
     def _drop(self, node: Node, counted_scope: str) -> None:
         """Leave a record out: the call is counted by another one."""
@@ -261,6 +279,7 @@ class SpanCalls:
         self._held.pop(node, None)
         if node.call is not None:
             self._count(node, node.call)
+        self._let_go_if_ended(node)
 
     def _release_below(self, node: Node) -> None:
         """Count what was held for this span, unless something else may still say more."""
@@ -283,6 +302,7 @@ class SpanCalls:
     def _never_ends(self, node: Node) -> None:
         self._count_open(node)
         self.tree.end(node)
+        self._let_go(node)
 
     def _count_rest(self, node: Node, report: CallReport, counted: Usage) -> None:
         """Count what the first record of a call did not say."""

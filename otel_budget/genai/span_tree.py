@@ -16,7 +16,8 @@ from otel_budget.genai.span_reader import NO_USAGE, Kind, kind_at_start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.genai.call import Call, UsageSink
+    from otel_budget.core.exceeded import BudgetExceeded
+    from otel_budget.genai.call import Call, Hold, UsageSink
 
 #: Spans that are open at once at most; past that the oldest is taken to never end.
 MAX_OPEN: Final = 20_000
@@ -70,6 +71,8 @@ class Node:
         "encloses",
         "ended",
         "first",
+        "hold",
+        "hold_phase",
         "model",
         "name",
         "number",
@@ -93,15 +96,22 @@ class Node:
         """Begin open and uncounted. number: the order of starts."""
         self.span_id, self.parent, self.scope, self.sink = begun[:4]
         self.first, self.name, self._kind, self.started_at, self.started_ns = begun[4:]
-        self.phase = self.sink.current_phase()
+        parent = self.parent
+        self.hold: Hold | None = None
+        """What it may use, taken off its run's room until it is over."""
+        self.hold_phase: object = None
+        """The phase of such a hold, of this call or of the one that it is a part of."""
+        if parent is not None and parent.hold_phase is not None and parent.shares_with(self.sink):
+            self.hold_phase = parent.hold_phase
+        self.phase = self.hold_phase or self.sink.current_phase()
         self.number = number
         self.ended = self.counted_below = self.usage_below = False
         self.encloses = True
         """What begins in its context is a part of it."""
         self.begun_late = False
         """Its beginning was not seen, nor what was inside it."""
-        self.refused = False
-        """A call was refused inside it while it was open."""
+        self.refused: bool | BudgetExceeded = False
+        """A call was refused inside it while it was open: why, if that is known."""
         self.tokens_below = 0
         """Of the same run, counted below this span."""
         self.tool_calls_below = 0
@@ -124,6 +134,10 @@ class Node:
     @kind.setter
     def kind(self, kind: Kind) -> None:
         self._kind = kind
+
+    def shares_with(self, sink: UsageSink) -> bool:
+        """Tell whether what begins inside it now, of a run, is paid for by what it holds."""
+        return self.encloses and not self.ended and self.sink is sink
 
     @property
     def ancestors(self) -> Iterator[Node]:
@@ -223,7 +237,7 @@ def note_counted_elsewhere(node: Node) -> None:
         above.counted_below = above.usage_below = True
 
 
-def note_refused(node: Node) -> None:
+def note_refused(node: Node, why: BudgetExceeded | None) -> None:
     """Tell a span, and those above it, that a call was refused inside."""
     for around in (node, *node.ancestors):
-        around.refused = not around.ended
+        around.refused = False if around.ended else why or True

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from otel_budget.sdk import phases
     from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.lifecycle.run_controller import RunController
+    from otel_budget.sdk.phases import Holds
     from otel_budget.sdk.usage_arguments import OperationUsage
 
 #: The newest run of each session id that a monitor of this process has.
@@ -153,6 +154,11 @@ class DescendantRecorder(Recorder):
         self._pass_on()
         return counted
 
+    def settle(self, hold: Holds, tokens: int, api_call: bool, cost: Decimal | None) -> None:  # noqa: FBT001 - as above
+        """Have it hold so much less once it has been counted for all above the run."""
+        self._pass_on()
+        super().settle(hold, tokens, api_call, cost)
+
     def _pass_on(self) -> None:
         family = self._run.family
         if family is not None:
@@ -183,5 +189,6 @@ def join(run: RunController, parent: str | None) -> type[Recorder]:
         return Recorder
     own = run.family = run.guard.family = Family(run, place)
     place.add_child(own)
+    run.room.join(above.room)
     own.pass_on()  # what it brings along from a checkpoint
     return DescendantRecorder

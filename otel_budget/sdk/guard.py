@@ -32,6 +32,7 @@ from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.outbox import Outbox
+from otel_budget.sdk.phase_counters import plus
 from otel_budget.sdk.run_record import OUTGROWN
 from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks, reached
 from otel_budget.sdk.wrap_ups import WrapUps
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.verdict import LimitCheckResult, ResourceState
+    from otel_budget.core.wrap_up import WrapUp
     from otel_budget.policy.briefing import Briefing
     from otel_budget.policy.their_limits import TheirLimits
     from otel_budget.sdk.below import Below
@@ -294,6 +296,51 @@ class Guard:
             ]
         )  # fmt: skip
 
+    def now(self) -> float:
+        """Return monotonic seconds, by the clock of the run."""
+        return self._clock.monotonic()
+
+    def may_go_on(self) -> bool:
+        """Tell, at once, that the run may go on; False: it has to be looked into."""
+        progress = self.progress
+        if progress is None:
+            return self.unchanged_if_unknown and self.now() < self.unchanged_until
+        return progress >= self.unchanged_from and self._clock.monotonic() < self.unchanged_until
+
+    def limits_in_force(self) -> dict[str, Number]:
+        """Return all that limits the run, by its own counts: also the ceilings and budgets that the
+        sidecar's verdict in force names, and while it wraps up what it may use for that.
+        """
+        bounds = self.local.held_to(self._their_limits())
+        limits = {name: limited.limit for name, limited in bounds.items()}
+        ups = self.wrap_ups
+        if ups is None or ups.block is None:
+            return limits
+        most, used, record = ups.block.marks(), self.local.used(), self._record
+        left: dict[str, Number] = {
+            semconv.TOKENS: most.tokens - record.tokens,
+            semconv.API_CALLS: most.api_calls - record.api_calls,
+            semconv.COST: plus(most.cost, record.cost_usd.copy_negate()),
+        }
+        for name, more in left.items():
+            now = used[name]
+            total = plus(now, more) if isinstance(now, Decimal) else now + more  # type: ignore[operator,arg-type] # both are of one resource
+            limits[name] = min(total, limits.get(name, total))
+        return limits
+
+    @property
+    def last_calls(self) -> int:
+        """How many calls are kept back from ordinary ones: none once the run wraps up."""
+        wraps_up = self.wrap_ups is not None and self.wrap_ups.block is not None
+        return 0 if wraps_up else self._record.limits.wrap_up_calls
+
+    def allowance(self) -> WrapUp | None:
+        """Return what last calls may use by now; None: nothing."""
+        found = self.local.allowance(self._their_limits())
+        if found is None or self.family is None:
+            return found
+        return within(found, self.family.left_above())
+
     def foreseen(self, verdict: Verdict) -> Verdict:
         """Return a verdict of the run's own with its forecast; the sidecar's has one already."""
         if verdict.sequence is not None:
@@ -539,6 +586,7 @@ class Guard:
         # First of all: once the marks are those after a limit, no count crosses one any more, and
         # another thread that still took the old answer for granted would go on and on.
         self.unchanged_until = -math.inf
+        self.local.looks += 1
 
         def ahead(resource: str) -> Number | None:
             limited = self.local.bounds.get(resource)

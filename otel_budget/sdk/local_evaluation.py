@@ -51,6 +51,8 @@ class LocalEvaluation:
         """Judge by the record's limits."""
         self._record = record
         self._replaced: Mapping[str, Bound | None] = _NOTHING_REPLACED
+        self.looks = 0
+        """How often it was looked at, with what may have changed."""
         self.use_limits(record.limits)
 
     def use_limits(self, limits: ResourceLimits) -> None:

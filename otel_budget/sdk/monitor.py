@@ -27,6 +27,8 @@ from otel_budget.sdk.metrics.label_cap import ENV_SCOPE, run_labels
 from otel_budget.sdk.outcome import Outcome, run_until_stopped
 from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import Prices, prices_of
+from otel_budget.sdk.reservations import NEXT_CALL
+from otel_budget.sdk.reserving import ReserveBlock, checked_timeout, request_of
 from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_name import (
     ENV_PARENT,
@@ -504,6 +506,31 @@ class ResourceMonitor:
         """
         self._run.begin()
         return WrapUpBlock(self._recorder, self._guard, self._record)
+
+    def reserve(
+        self,
+        tokens: int | None = None,
+        api_calls: int = 1,
+        cost_usd: Number | None = None,
+        *,
+        timeout: float | None = 0,
+    ) -> ReserveBlock:
+        """Return a context that holds what calls inside may use, so that others do not use it too.
+
+        By default what the next calls are forecast to use. What is recorded inside reduces it, and
+        what is left goes back at the end. Also an asynchronous context. timeout: seconds to wait
+        for what others hold, first come first served; None: for ever; in an event loop only with
+        ``async with``.
+
+        Raises BudgetExceeded in ``with``: reason ``budget_busy`` where others hold the room, else
+        ``wrap_up`` or ``limit_exceeded``. Raises InvalidValueError here.
+        """
+        request, wait = NEXT_CALL, timeout
+        if tokens is not None or cost_usd is not None or api_calls != 1:
+            request = request_of(tokens, api_calls, cost_usd)
+        if wait:
+            wait = checked_timeout(wait)
+        return ReserveBlock(self._recorder, request, wait)
 
     def briefing(self) -> Briefing:
         """Return what a model is to know of the run's budget: ``str`` of it is a sentence or two.

@@ -17,6 +17,7 @@ from otel_budget.sdk import phases, tracing
 from otel_budget.sdk.operation import Operation
 from otel_budget.sdk.pricing.prices import LOADING
 from otel_budget.sdk.pricing.unpriced import UNPRICED_NOTICES
+from otel_budget.sdk.reserving import Reserver
 from otel_budget.sdk.usage_arguments import OperationUsage, named
 from otel_budget.sdk.usage_sinks import RunSink, usage_of_call
 from otel_budget.sdk.watermarks import reached
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from otel_budget.genai.call import Call, GovernedRun
     from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.lifecycle.run_controller import RunController
+    from otel_budget.sdk.phase_counters import PhaseCounters
+    from otel_budget.sdk.phases import Holds
     from otel_budget.sdk.pricing.prices import Prices
 
 _current_phase = phases.CURRENT.get
@@ -47,25 +50,30 @@ class Recorder:
         with self._record.lock:
             self._phase = phases.Phase(self._record, None, self._record.counters(None, None))
         self._open_phases = [self._phase]
+        self.room, self.record = run.room, run.record
+        self.reserver = Reserver(self, self._record, prices)
         self.sink = run.sink = RunSink(self, monitor, self._record.session_id)
 
     def use_guard(self, guard: Guard) -> None:
         """Ask another guard from now on."""
         self._guard = guard
 
-    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
+    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, PLR0912, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
         record, guard = self._record, self._guard
-        phase = _current_phase()
+        phase, hold = _current_phase(), None
         if phase is None:
             phase = self._phase
         elif phase.record is not record:
             phase = phases.current(record, self._phase)
+            hold = phase.hold
         counters = phase.counters
         with record.lock:
             if record.busy:
                 record.late.append(
                     partial(record.add, counters, OperationUsage(tokens, api_call=api_call))
                 )
+                if hold is not None:
+                    record.late.append(partial(self.settle, hold, tokens, api_call, None))
                 return
             try:
                 record.busy = True
@@ -94,6 +102,16 @@ class Recorder:
                 guard.said_unpriced = True
                 UNPRICED_NOTICES.tell(record, self._prices, None, None, OperationUsage(tokens))
             self._watermark_crossed()
+        if hold is not None and total <= room:
+            self.settle(hold, tokens, api_call, None)
+
+    def settle(self, hold: Holds, tokens: int, api_call: bool, cost: Decimal | None) -> None:  # noqa: FBT001 - as above
+        """Have what was held for an operation reduced by what has been counted of it."""
+        hold.settle(tokens, int(api_call), cost)
+
+    def may_go_on(self) -> bool:
+        """Tell, at once, that the run may go on; False: it has to be looked into."""
+        return self._guard.may_go_on()
 
     def check_before_call(self) -> None:
         """Raise BudgetExceeded, with the verdict, if no further call may be made."""
@@ -127,7 +145,7 @@ class Recorder:
             nothing = OperationUsage(api_call=call.is_call, usage_unknown=True)
             self.add(nothing, None, None, phase)
 
-    def add(
+    def add(  # noqa: C901 - a function more would take a twentieth of its time
         self,
         usage: OperationUsage,
         model: str | None,
@@ -155,9 +173,13 @@ class Recorder:
             # Or recorded by hand, without api_call=True.
             and (usage.api_call or (by_hand and model is not None and usage.tokens > 0))
         )
+        hold = phase.hold
         with record.lock:
             counters = phase.counters if model is None else record.counters(phase.name, model)
             record.add(counters, usage, cost, unpriced=unpriced)
+            if hold is not None and record.late:  # in the middle of an addition: it comes after it
+                record.late.append(partial(self.settle, hold, usage.tokens, usage.api_call, cost))
+                hold = None
         if unpriced and guard.local.price_unheld and not usage.usage_unknown:
             UNPRICED_NOTICES.tell(record, self._prices, model, provider, usage)
         if (
@@ -169,6 +191,8 @@ class Recorder:
             or (usage.usage_unknown and guard.local.usage_stops)
         ):
             self._watermark_crossed()
+        if hold is not None:  # after it: a sample that was due tells what the next call will use
+            self.settle(hold, usage.tokens, usage.api_call, cost)
         return usage, cost
 
     def _estimated(self, usage: OperationUsage, model: str) -> OperationUsage:
@@ -248,6 +272,12 @@ class Recorder:
         usage = usage._replace(cost_usd=cost)
         tracing.annotate(operation.span, tracing.operation_attributes(usage, outcome) | known)
 
+    def _new_phase(self, name: str, counters: PhaseCounters) -> phases.Phase:
+        outer, hold = phases.CURRENT.get(), self.current_phase().hold
+        if hold is None:
+            return phases.Phase(self._record, name, counters, outer)
+        return phases.PaidPhase(self._record, name, counters, outer, hold)
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Enter a named phase: what is recorded inside belongs to it. Opens a span."""
@@ -256,7 +286,7 @@ class Recorder:
         self._run.begin()
         with self._record.lock:
             counters = self._record.counters(name, None)
-            phase = phases.Phase(self._record, name, counters, phases.CURRENT.get())
+            phase = self._new_phase(name, counters)
             self._open_phases.append(phase)
             self._phase = phase
         token = phases.CURRENT.set(phase)

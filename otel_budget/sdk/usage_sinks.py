@@ -30,8 +30,22 @@ if TYPE_CHECKING:
 _UNLIMITED: Final = ResourceLimits.only()
 
 
+class HoldsCalls(Protocol):
+    """A reserver, as a sink needs it."""
+
+    def hold(self, expected: Expected | None, said: Mapping[str, Any]) -> Hold | None:
+        """Do as ``UsageSink.hold``."""
+
+    async def hold_async(self, expected: Expected | None, said: Mapping[str, Any]) -> Hold | None:
+        """Do as ``UsageSink.hold_async``."""
+
+
 class CountsCalls(Protocol):
     """A recorder, as its sink needs it."""
+
+    @property
+    def reserver(self) -> HoldsCalls:
+        """What holds room for its calls."""
 
     def current_phase(self) -> Phase:
         """Return the phase that a call which begins here and now belongs to."""
@@ -87,15 +101,15 @@ class RunSink:
         if recorder is not None:
             recorder.check_before_call()
 
-    def hold(self, _expected: Expected | None, _said: Mapping[str, Any]) -> Hold | None:
+    def hold(self, expected: Expected | None, said: Mapping[str, Any]) -> Hold | None:
         """Take off the run's room what the next call may use. Raises BudgetExceeded."""
-        self.check()
-        return None
+        recorder = self._held()
+        return None if recorder is None else recorder.reserver.hold(expected, said)
 
-    async def hold_async(self, _expected: Expected | None, _said: Mapping[str, Any]) -> Hold | None:
+    async def hold_async(self, expected: Expected | None, said: Mapping[str, Any]) -> Hold | None:
         """Do the same, and wait without blocking the event loop."""
-        self.check()
-        return None
+        recorder = self._held()
+        return None if recorder is None else await recorder.reserver.hold_async(expected, said)
 
 
 class ProcessSink:

@@ -59,6 +59,7 @@ class InheritedRun(RunController):
             nudge=lambda: None,
         )
         self.guard.family = self.family
+        self.room.forget()
         self.guard.withdrawn, self.guard.told_to_stop = before.withdrawn, before.told_to_stop
         state, self.checkpoints = (
             self.checkpoints.state,

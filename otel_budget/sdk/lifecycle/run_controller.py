@@ -29,6 +29,7 @@ from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
 from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.refusals import Refusals
+from otel_budget.sdk.reservations import Room
 from otel_budget.sdk.sidecar_client.lease import Lease
 from otel_budget.sdk.usage_sinks import MissedCalls, RunSink
 from otel_budget.sdk.verdict_callback import VerdictCallback
@@ -100,6 +101,7 @@ class RunController:
             on_change=self._verdict_changed,
             nudge=self.nudge,
         )
+        self.room = Room(self)
         RUNS.add(record)
         AT_EXIT.first[id(self)] = self._at_exit
         AT_EXIT.ask_multiprocessing()

@@ -1,0 +1,265 @@
+"""How a run reserves: for its adapters' calls, and for whoever asks by hand.
+
+Waiting is the rule where a call fits once others are over, refusal where it never does. Nobody
+waits who holds something himself, so that two never wait for each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from otel_budget.core import validation
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.errors import InvalidValueError
+from otel_budget.genai import attribution
+from otel_budget.sdk import phases
+from otel_budget.sdk.reservations import NEXT_CALL, Request, Reservation, Short
+from otel_budget.sdk.room_queue import is_held, wait_for_room, wait_for_room_async
+from otel_budget.sdk.usage_arguments import OperationUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextvars import Token
+
+    from otel_budget.core.quantities import Number
+    from otel_budget.genai.expected import Expected
+    from otel_budget.sdk.guard import Guard
+    from otel_budget.sdk.pricing.prices import Prices
+    from otel_budget.sdk.reservations import Room
+    from otel_budget.sdk.run_record import RunRecord
+
+_current, _enter, _leave = phases.CURRENT.get, phases.CURRENT.set, phases.CURRENT.reset
+#: Seconds that an adapter's call waits for room at most.
+LONGEST: Final = 60.0
+
+
+class Reserves(Protocol):
+    """A run's recorder, as reservations need it."""
+
+    room: Room
+    record: RunRecord
+
+    @property
+    def reserver(self) -> Reserver:
+        """Reserves for the run."""
+
+    def check_before_call(self) -> None:
+        """Raise BudgetExceeded if the run must stop."""
+
+    def may_go_on(self) -> bool:
+        """Tell, at once, that the run may go on; False: it has to be looked into."""
+
+    def current_phase(self) -> phases.Phase:
+        """Return the phase that what is counted here and now belongs to."""
+
+
+class Reserver:
+    """Reserves for one run."""
+
+    def __init__(self, recorder: Reserves, record: RunRecord, prices: Prices) -> None:
+        self._recorder, self._record, self._prices = recorder, record, prices
+
+    @property
+    def room(self) -> Room:
+        """The run's room."""
+        return self._recorder.room
+
+    # --- adapters ------------------------------------------------------------------------------
+    def hold(self, expected: Expected | None, said: Mapping[str, Any]) -> Reservation | None:
+        """Do as ``UsageSink.hold``."""
+        self._recorder.check_before_call()
+        around = around_here(self._record)
+        if self._is_paid_for(around):
+            return None
+        request = self._request(expected, said)
+        found = self.room.take(request, around)
+        if is_held(found) and self._may_wait() and not attribution.in_event_loop():
+            found = wait_for_room(self.room, request, self._recorder.check_before_call, LONGEST)
+        return self._granted(found, request)
+
+    async def hold_async(
+        self, expected: Expected | None, said: Mapping[str, Any]
+    ) -> Reservation | None:
+        """Do as ``UsageSink.hold_async``."""
+        self._recorder.check_before_call()
+        around = around_here(self._record)
+        if self._is_paid_for(around):
+            return None
+        request = self._request(expected, said)
+        found = self.room.take(request, around)
+        if is_held(found) and self._may_wait():
+            check = self._recorder.check_before_call
+            if attribution.in_event_loop():
+                found = await wait_for_room_async(self.room, request, check, LONGEST)
+        return self._granted(found, request)
+
+    def _is_paid_for(self, around: Reservation | None) -> bool:
+        """Tell whether another hold has this call in it: of the call that it is a part of, or of a
+        reservation that it is the first call in.
+        """
+        if attribution.is_inside_held_call(self._record.session_id):
+            return True
+        return around is not None and around.claim()
+
+    def _request(self, expected: Expected | None, said: Mapping[str, Any]) -> Request:
+        if expected is None or expected.tokens is None:
+            return NEXT_CALL
+        model, provider = said.get("model"), said.get("provider")
+        cost = None
+        if isinstance(model, str) and self.room.limits_cost_of_unknown_calls:
+            usage = OperationUsage(
+                expected.tokens, expected.input_tokens or 0, expected.output_tokens or 0
+            )
+            with suppress(Exception):  # a guess must not end the user's model call
+                cost = self._prices.cost_of(model, provider, usage)
+        return Request(expected_tokens=expected.tokens, expected_cost=cost)
+
+    # --- by hand -------------------------------------------------------------------------------
+    def reserve(self, request: Request, timeout: float | None) -> Reservation:
+        """Hold what is asked for. Raises BudgetExceeded."""
+        recorder = self._recorder
+        if not recorder.may_go_on():
+            recorder.check_before_call()
+        around = around_here(self._record)
+        found = recorder.room.take(request, around)
+        if is_held(found) and timeout != 0 and self._may_wait() and not attribution.in_event_loop():
+            found = wait_for_room(recorder.room, request, recorder.check_before_call, timeout)
+        return self._granted(found, request) or Reservation.of_nothing(recorder.room)
+
+    async def reserve_async(self, request: Request, timeout: float | None) -> Reservation:  # noqa: ASYNC109 - the twin of the above
+        """Do the same without blocking the event loop."""
+        self._recorder.check_before_call()
+        found = self.room.take(request, around_here(self._record))
+        if is_held(found) and timeout != 0 and self._may_wait():
+            check = self._recorder.check_before_call
+            found = await wait_for_room_async(self.room, request, check, timeout)
+        return self._granted(found, request) or Reservation.of_nothing(self.room)
+
+    def _may_wait(self) -> bool:
+        """Tell whether this code may wait for others: it would wait for what it holds itself."""
+        return not holds_any() and not self.room.is_mine_out()
+
+    def _granted(self, found: Reservation | Short | None, request: Request) -> Reservation | None:
+        if isinstance(found, Short):
+            raise self._refusal(found, request)
+        return found
+
+    def _refusal(self, short: Short, request: Request) -> BudgetExceeded:
+        """Return what is raised for what does not fit: a verdict of this run's own."""
+        guard: Guard = self.room.guards[0]
+        lack = self.room.lack(short, request)
+        verdict = guard.verdict(guard.progress)
+        if not verdict.should_continue:
+            return guard.refusal(verdict)
+        reason = Reason.WRAP_UP
+        if short.is_held:
+            reason = Reason.BUDGET_BUSY
+        elif lack.used >= lack.limit:
+            reason = Reason.LIMIT_EXCEEDED
+        if not short.is_held and not request.asked:
+            guard.told_to_stop = True
+        decided = f"{verdict.decision_id}\x1f{reason}\x1f{lack.message}".encode()
+        return guard.refusal(
+            replace(
+                verdict,
+                action=Action.STOP,
+                reason=reason,
+                message=lack.message,
+                wrap_up=guard.allowance() if reason is Reason.WRAP_UP else None,
+                decision_id=hashlib.sha256(decided).hexdigest()[: len(verdict.decision_id)],
+            )
+        )
+
+
+def around_here(record: RunRecord) -> Reservation | None:
+    """Return the reservation of a run that this code is inside of."""
+    phase = phases.CURRENT.get()
+    while phase is not None:
+        hold = phase.hold
+        if isinstance(hold, Reservation) and phase.belongs_to is record:
+            return hold if hold.is_open else None
+        phase = phase.outer
+    return None
+
+
+def holds_any() -> bool:
+    """Tell whether this code is inside of a reservation of which something is left."""
+    phase = phases.CURRENT.get()
+    while phase is not None:
+        hold = phase.hold
+        if isinstance(hold, Reservation) and hold.is_open and hold.holds_something:
+            return True
+        phase = phase.outer
+    return False
+
+
+class ReserveBlock:
+    """What ``monitor.reserve()`` returns: a context, also an asynchronous one, to be used once."""
+
+    __slots__ = ("_held", "_recorder", "_request", "_timeout", "_token")
+
+    _held: Reservation
+    _token: Token[phases.Phase | None]
+
+    def __init__(self, recorder: Reserves, request: Request, timeout: float | None) -> None:
+        """Hold nothing yet."""
+        self._recorder, self._request, self._timeout = recorder, request, timeout
+
+    def __enter__(self) -> Reservation:
+        """Hold what was asked for. Raises BudgetExceeded."""
+        recorder, around = self._recorder, _current()
+        held = None
+        if around is None and recorder.may_go_on():
+            held = recorder.room.at_once(self._request)
+        if held is None:
+            held = recorder.reserver.reserve(self._request, self._timeout)
+        return self._begin(held, around)
+
+    def _begin(self, held: Reservation, around: phases.Phase | None) -> Reservation:
+        recorder = self._recorder
+        phase = recorder.current_phase()
+        self._held = held
+        self._token = _enter(held.stand_for(phase, recorder.record, around))
+        return held
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what was not used."""
+        try:
+            _leave(self._token)
+        except ValueError:  # left in another context, as async generators may be
+            pass
+        finally:
+            self._held.end()
+
+    async def __aenter__(self) -> Reservation:
+        """Do the same without blocking the event loop."""
+        held = await self._recorder.reserver.reserve_async(self._request, self._timeout)
+        return self._begin(held, _current())
+
+    async def __aexit__(self, *_: object) -> None:
+        """Do the same in a coroutine."""
+        self.__exit__()
+
+
+def request_of(tokens: int | None, api_calls: int, cost_usd: Number | None) -> Request:
+    """Return the request for amounts. Raises InvalidValueError naming the argument."""
+    if tokens is None and cost_usd is None and api_calls == 1:
+        return NEXT_CALL
+    calls = validation.count("api_calls", api_calls)
+    cost = None if cost_usd is None else Decimal(validation.money("cost_usd", cost_usd))
+    return Request(None if tokens is None else validation.count("tokens", tokens), calls, cost)
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Return a timeout in seconds. Raises InvalidValueError."""
+    if timeout is None or timeout == 0:
+        return timeout
+    seconds = validation.seconds("timeout", timeout)
+    if seconds is None or seconds < 0:
+        raise InvalidValueError("timeout", timeout, "seconds, 0 for at once, or None for ever")
+    return seconds
