@@ -69,12 +69,6 @@ class Hold(Protocol):
         of what ``current_phase`` gave: it holds so much less then.
         """
 
-    def hand_out(self, *, out: bool) -> None:
-        """Take note that a stream is in the hands of the application, or is not any more.
-
-        The application's next call does not wait for it: it may never be read to its end.
-        """
-
     def end(self) -> None:
         """Give back what is left of it. Never raises; twice is fine."""
 

@@ -135,8 +135,6 @@ class ReportedCall:
     def enclose(self) -> None:
         """Do as ``around`` does until ``release``, for callbacks."""
         self._token = attribution.ENCLOSING.set(self._node)
-        if self._hold is not None:
-            self._hold.hand_out(out=False)
 
     def release(self, *, everywhere: bool = False) -> None:
         """Take what is reported from now on for separate calls.
@@ -149,8 +147,6 @@ class ReportedCall:
         if token is not None:
             with suppress(ValueError):  # left in another context, as async generators may be
                 attribution.ENCLOSING.reset(token)
-        if self._hold is not None:
-            self._hold.hand_out(out=True)
 
     def refusal_inside(self) -> BudgetExceeded | None:
         """Return why a call inside this one was refused, if one was and the run must still stop.

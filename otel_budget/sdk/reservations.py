@@ -124,7 +124,7 @@ class Reservation(Phase):
 
     __slots__ = (
         "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "claimed", "cost_usd",
-        "is_open", "of", "out_to", "room", "tokens",
+        "is_open", "of", "owner", "room", "tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - by name it takes half a microsecond more
@@ -147,8 +147,8 @@ class Reservation(Phase):
         self.claimed = 0
         """Calls inside that began, and that it pays for."""
         self.is_open = True
-        self.out_to: object = None
-        """The thread or task of an application that has its stream in hand; None: nobody has."""
+        self.owner: object = None
+        """The thread and task that began the call; None: of a block, which names itself."""
 
     def stand_for(self, phase: Phase, record: RunRecord | None, outer: Phase | None) -> Self:
         """Be the phase of what is recorded inside, in place of the one around it."""
@@ -169,10 +169,6 @@ class Reservation(Phase):
     def phase(self, phase: object) -> object:
         """Return the phase for what is counted of its call, in place of the one around it."""
         return self.stand_for(phase, phase.belongs_to, phase) if isinstance(phase, Phase) else phase
-
-    def hand_out(self, *, out: bool) -> None:
-        """Take note that a stream is in the hands of the application, or is not any more."""
-        self.out_to = here() if out else None
 
     def settle(self, tokens: int, api_calls: int, cost: Decimal | None) -> None:
         """Hold so much less: it has been counted. Never waits."""
@@ -430,12 +426,13 @@ class Room:
                 queue.remove(one)
                 one.answer(found)
 
-    def is_mine_out(self) -> bool:
-        """Tell whether the code that asks has a stream in hand that holds room: it would wait for
-        itself.
+    def is_held_by(self, me: object) -> bool:
+        """Tell whether a thread or task has calls of its own under way: it would wait for itself.
+
+        It goes on while they do: it has a stream in hand that it may never read to its end, or
+        begins several before it makes the first.
         """
-        me = here()
-        return any(one.out_to == me for room in self.rooms for one in tuple(room.open))
+        return any(one.owner == me for room in self.rooms for one in tuple(room.open))
 
     def lack(self, short: Short, request: Request) -> Lack:
         """Return why a request of this run does not fit, with all numbers as of now."""
@@ -566,10 +563,10 @@ class Room:
         self.open.add(reservation)
 
     def _is_alone(self, around: Reservation | None) -> bool:
-        """Tell whether nothing is under way but what this code itself has in hand."""
+        """Tell whether nothing is under way but what this thread or task began itself."""
         mine = here()
         return not any(
-            one is not around and one.out_to != mine for room in self.rooms for one in room.open
+            one is not around and one.owner != mine for room in self.rooms for one in room.open
         )
 
     def _want(self, request: Request) -> Want:

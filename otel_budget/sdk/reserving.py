@@ -17,6 +17,7 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.genai import attribution
+from otel_budget.runtime.tasks import here
 from otel_budget.sdk import phases
 from otel_budget.sdk.reservations import NEXT_CALL, Request, Reservation, Short
 from otel_budget.sdk.room_queue import is_held, wait_for_room, wait_for_room_async
@@ -80,7 +81,7 @@ class Reserver:
         found = self.room.take(request, around)
         if is_held(found) and self._may_wait() and not attribution.in_event_loop():
             found = wait_for_room(self.room, request, self._recorder.check_before_call, LONGEST)
-        return self._granted(found, request)
+        return self._owned(self._granted(found, request))
 
     async def hold_async(
         self, expected: Expected | None, said: Mapping[str, Any]
@@ -96,7 +97,13 @@ class Reserver:
             check = self._recorder.check_before_call
             if attribution.in_event_loop():
                 found = await wait_for_room_async(self.room, request, check, LONGEST)
-        return self._granted(found, request)
+        return self._owned(self._granted(found, request))
+
+    @staticmethod
+    def _owned(found: Reservation | None) -> Reservation | None:
+        if found is not None:
+            found.owner = here()
+        return found
 
     def _is_paid_for(self, around: Reservation | None) -> bool:
         """Tell whether another hold has this call in it: of the call that it is a part of, or of a
@@ -142,7 +149,7 @@ class Reserver:
 
     def _may_wait(self) -> bool:
         """Tell whether this code may wait for others: it would wait for what it holds itself."""
-        return not holds_any() and not self.room.is_mine_out()
+        return not holds_any() and not self.room.is_held_by(here())
 
     def _granted(self, found: Reservation | Short | None, request: Request) -> Reservation | None:
         if isinstance(found, Short):
