@@ -332,7 +332,7 @@ class Guard:
     def last_calls(self) -> int:
         """How many calls are kept back from ordinary ones: none once the run wraps up."""
         wraps_up = self.wrap_ups is not None and self.wrap_ups.block is not None
-        return 0 if wraps_up else self._record.limits.wrap_up_calls
+        return 0 if wraps_up else self.local.limits.wrap_up_calls
 
     def allowance(self) -> WrapUp | None:
         """Return what last calls may use by now; None: nothing."""

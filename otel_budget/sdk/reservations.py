@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from otel_budget import semconv
-from otel_budget.policy.holding import MARGIN, UNKNOWN, Lack, margin, next_call
+from otel_budget.policy.holding import UNKNOWN, Lack, Next, margin, next_call
 from otel_budget.runtime.section import Section
 from otel_budget.runtime.tasks import here
 from otel_budget.sdk.phase_counters import plus
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _NO_MONEY: Final = Decimal(0)
 #: No count gets here.
 _NO_COUNT: Final = 1 << 62
-_MARGIN_SQUARED: Final = MARGIN * MARGIN
 #: One for all runs: a family is taken as a whole. What is done in it takes microseconds.
 _SECTION: Final = Section()
 
@@ -124,6 +123,7 @@ class Reservation(Phase):
 
     __slots__ = (
         "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "claimed", "cost_usd",
+        "is_guess",
         "is_open", "of", "owner", "room", "tokens",
     )  # fmt: skip
 
@@ -144,6 +144,8 @@ class Reservation(Phase):
         self.cost_usd = cost
         """US dollars still held."""
         self._of_tokens, self._of_cost = of_tokens, of_cost
+        self.is_guess = False
+        """It was taken before anybody knew what the run's calls use."""
         self.claimed = 0
         """Calls inside that began, and that it pays for."""
         self.is_open = True
@@ -294,6 +296,16 @@ class Reservation(Phase):
         if cost:
             self.cost_usd = plus(self.cost_usd, cost.copy_negate())
 
+    def shrink(self, known: Next) -> None:
+        """Hold no more than calls are known to use by now. In the section."""
+        self.is_guess = False
+        tokens, cost = known.tokens, known.cost
+        self._hold_less(
+            0 if tokens is None else max(0, self.tokens - tokens),
+            0,
+            _NO_MONEY if cost is None else max(_NO_MONEY, plus(self.cost_usd, cost.copy_negate())),
+        )
+
     def _is_known(self) -> None:
         """Take note that its call was counted: what is left is no forecast any more."""
         for room in self.room.rooms:
@@ -368,7 +380,7 @@ class Room:
         """Hold what is asked for, or say what it lacks; None where nothing can be held.
 
         around: a reservation that this is inside of: its rest is used first. waiting: is put into
-        the queue if it lacks only what others hold.
+        the queue if it lacks only what others hold; who can wait waits until it surely fits.
         """
         if not _SECTION.enter():
             return None  # a signal handler, in the middle of another reservation
@@ -376,7 +388,7 @@ class Room:
             found: Reservation | Short | None
             found = self._behind(request) if around is None else None
             if found is None:
-                found = self._try(request, around)
+                found = self._try(request, around, surely=waiting is not None)
             if waiting is not None and isinstance(found, Short) and found.is_held:
                 waiting.short = found
                 self.rooms[-1].waiting.append(waiting)
@@ -418,7 +430,7 @@ class Room:
             room = one.room
             if not blocked.isdisjoint(room.rooms):
                 continue
-            found = room._try(one.request, None)  # noqa: SLF001 - its own class
+            found = room._try(one.request, None, surely=True)  # noqa: SLF001 - its own class
             if isinstance(found, Short) and found.is_held:
                 one.short = found
                 blocked.add(found.room)
@@ -466,7 +478,10 @@ class Room:
                 return Short(one.short.room, wanted[0], one.short.wanted, is_held=True)
         return None
 
-    def _try(self, request: Request, around: Reservation | None) -> Reservation | Short | None:
+    def _try(
+        self, request: Request, around: Reservation | None, *, surely: bool
+    ) -> Reservation | Short | None:
+        """Hold what is asked for, or say what it lacks. surely: with a margin, beside others."""
         for room in self.rooms:
             room._renew()  # noqa: SLF001 - its own class
         want = self._want(request)
@@ -474,7 +489,7 @@ class Room:
             want = around.less(want)
         alone = want.is_guess and self._is_alone(around)
         for room in self.rooms:
-            short = room._short_of(want, alone=alone)  # noqa: SLF001 - its own class
+            short = room._short_of(want, alone=alone, surely=surely)  # noqa: SLF001 - its own class
             if short is not None:
                 return short
         if want.is_guess:
@@ -483,6 +498,7 @@ class Room:
         if self.credit is not None and not self.credit.take(held):
             return Short(self, semconv.TOKENS, held.tokens, is_held=not self.credit.is_spent)
         reservation = Reservation(self, *held, *want[3:5], around)
+        reservation.is_guess = want.is_guess
         for room in self.rooms:
             room._hold(reservation, held, want)  # noqa: SLF001 - its own class
         return reservation
@@ -517,7 +533,6 @@ class Room:
             free = self._far_tokens - record.tokens - self.tokens - tokens
             if (
                 free < 0
-                or free * free < _MARGIN_SQUARED * (self.tokens_variance + of_tokens)
                 or record.api_calls + self.api_calls >= self._far_calls
                 or (cost and self._most_cost is not None)
             ):
@@ -589,9 +604,9 @@ class Room:
                 cost = expected if nothing is None or expected is not None else _NO_MONEY
         return Want(tokens, calls, cost, of_tokens, of_cost, is_guess)
 
-    def _short_of(self, want: Want, *, alone: bool) -> Short | None:
+    def _short_of(self, want: Want, *, alone: bool, surely: bool) -> Short | None:
         """Return what a request lacks of this run's limits. alone: nothing is under way, and
-        nobody knows what calls use.
+        nobody knows what calls use. surely: as in ``_try``.
         """
         record, below = self._run.record, self._run.record.below
         most = self._most_calls
@@ -608,12 +623,13 @@ class Room:
             used = record.tokens + want.tokens + (below.tokens if below else 0)
             free = limit - used - self.tokens
             if free < 0 or (
-                self.open and free < margin(self.tokens_variance + want.tokens_variance)
+                surely and self.open and free < margin(self.tokens_variance + want.tokens_variance)
             ):
                 return Short(self, semconv.TOKENS, want.tokens, want.is_guess or used <= limit)
-        return None if self._most_cost is None else self._short_of_cost(want, self._most_cost)
+        limit_of_cost = self._most_cost
+        return None if limit_of_cost is None else self._short_of_cost(want, limit_of_cost, surely)
 
-    def _short_of_cost(self, want: Want, limit: Decimal) -> Short | None:
+    def _short_of_cost(self, want: Want, limit: Decimal, surely: bool) -> Short | None:  # noqa: FBT001 - as above
         if want.cost is None:
             return Short(self, semconv.COST, self.cost, is_held=True)
         record, below = self._run.record, self._run.record.below
@@ -621,7 +637,7 @@ class Room:
         if below:
             used = plus(used, below.cost_usd)
         free = plus(limit, plus(used, self.cost).copy_negate())
-        more = margin(self.cost_variance + want.cost_variance) if self.open else 0.0
+        more = margin(self.cost_variance + want.cost_variance) if self.open and surely else 0.0
         if free < 0 or free < Decimal(more):
             return Short(self, semconv.COST, want.cost, want.is_guess or used <= limit)
         return None
@@ -651,6 +667,10 @@ class Room:
         self._last_calls = guard.last_calls
         with record.lock:
             self._next = known = next_call(record.pace(), self._last_calls)
+        if known is not UNKNOWN:
+            for one in tuple(self.open):
+                if one.is_guess and one.room is self:
+                    one.shrink(known)
         self._limits = limits = guard.limits_in_force()
         carried = record.carried
         tokens, calls = limits.get(semconv.TOKENS), limits.get(semconv.API_CALLS)

@@ -132,8 +132,7 @@ class Reserver:
         recorder = self._recorder
         if not recorder.may_go_on():
             recorder.check_before_call()
-        around = around_here(self._record)
-        found = recorder.room.take(request, around)
+        found = recorder.room.take(request)
         if is_held(found) and timeout != 0 and self._may_wait() and not attribution.in_event_loop():
             found = wait_for_room(recorder.room, request, recorder.check_before_call, timeout)
         return self._granted(found, request) or Reservation.of_nothing(recorder.room)
@@ -141,7 +140,7 @@ class Reserver:
     async def reserve_async(self, request: Request, timeout: float | None) -> Reservation:  # noqa: ASYNC109 - the twin of the above
         """Do the same without blocking the event loop."""
         self._recorder.check_before_call()
-        found = self.room.take(request, around_here(self._record))
+        found = self.room.take(request)
         if is_held(found) and timeout != 0 and self._may_wait():
             check = self._recorder.check_before_call
             found = await wait_for_room_async(self.room, request, check, timeout)

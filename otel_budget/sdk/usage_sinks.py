@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from otel_budget.genai.call import Call, GovernedRun, Hold
     from otel_budget.genai.expected import Expected
     from otel_budget.sdk.phases import Phase
+    from otel_budget.sdk.reservations import Room
 
 _UNLIMITED: Final = ResourceLimits.only()
 
@@ -42,6 +43,8 @@ class HoldsCalls(Protocol):
 
 class CountsCalls(Protocol):
     """A recorder, as its sink needs it."""
+
+    room: Room
 
     @property
     def reserver(self) -> HoldsCalls:
@@ -73,6 +76,12 @@ class RunSink:
     def run(self) -> GovernedRun | None:
         """The run's monitor; None: it is gone."""
         return self._monitor()
+
+    @property
+    def room(self) -> Room | None:
+        """What is left of the run's limits, and held by calls under way; None: it is gone."""
+        recorder = self._held()
+        return None if recorder is None else recorder.room
 
     def _held(self) -> CountsCalls | None:
         return None if self._monitor() is None else self._recorder()

@@ -1,0 +1,358 @@
+"""Calls at once do not overrun: what they may use is held until it is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
+from decimal import Decimal
+from functools import partial
+
+import pytest
+
+from otel_budget import BudgetExceeded, InvalidValueError, ResourceLimits, ResourceMonitor
+from otel_budget.core.reasons import Reason
+from otel_budget.genai.reported_call import Expected, ReportedCall
+from tests.support.monitors import Make
+
+SCOPE = "otel_budget.test"
+#: Seconds after which a test has failed: nothing here takes longer than milliseconds.
+DEADLINE = 30
+SIZE = 150
+
+
+def _only(**limits: object) -> ResourceLimits:
+    return ResourceLimits.only(**limits)
+
+
+def _call(monitor: ResourceMonitor, expected: Expected | None = None) -> None:
+    call = ReportedCall(SCOPE, monitor, expected=expected)
+    call.close(input=100, output=50)
+
+
+def _at_once(number: int, work: Callable[[], None]) -> Counter[str]:
+    """Do something in so many threads that begin together; return how it ended."""
+    barrier, came = threading.Barrier(number), Counter[str]()
+
+    def one() -> None:
+        barrier.wait(DEADLINE)
+        try:
+            work()
+        except BudgetExceeded as exc:
+            came[str(exc.verdict.reason)] += 1
+        else:
+            came["made"] += 1
+
+    threads = [threading.Thread(target=one) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    return came
+
+
+def _holds_nothing(monitor: ResourceMonitor) -> bool:
+    room = monitor.usage_sink.room
+    return room is None or not (room.open or room.tokens or room.api_calls or room.cost)
+
+
+@pytest.mark.parametrize("expected", [None, Expected(100, 60), Expected(10_000, None)])
+@pytest.mark.parametrize(("room", "made"), [(1, 1), (10, 10)])
+def test_of_twenty_calls_in_threads_as_many_are_made_as_fit(
+    make: Make, expected: Expected | None, room: int, made: int
+) -> None:
+    monitor = make(_only(max_tokens=room * SIZE))
+    came = _at_once(20, lambda: _call(monitor, expected))
+    assert came["made"] == made
+    assert monitor.get_usage_report().tokens == made * SIZE
+    assert _holds_nothing(monitor)
+
+
+@pytest.mark.parametrize("limit", [{"max_api_calls": 3}, {"max_api_calls": 3, "max_tokens": 10**6}])
+def test_calls_are_counted_exactly(make: Make, limit: dict[str, int]) -> None:
+    monitor = make(_only(**limit))
+    assert _at_once(20, lambda: _call(monitor, Expected(10, 10)))["made"] == 3
+
+
+@pytest.mark.parametrize(("room", "made"), [(1, 1), (10, 10)])
+def test_of_twenty_calls_in_tasks_as_many_are_made_as_fit(make: Make, room: int, made: int) -> None:
+    monitor = make(_only(max_tokens=room * SIZE))
+
+    async def one() -> None:
+        call = await ReportedCall.begin(SCOPE, monitor)
+        await asyncio.sleep(0)
+        call.close(input=100, output=50)
+
+    async def all_at_once() -> list[BaseException | None]:
+        return await asyncio.gather(*(one() for _ in range(20)), return_exceptions=True)
+
+    results = asyncio.run(asyncio.wait_for(all_at_once(), DEADLINE))
+    assert results.count(None) == made
+    assert all(isinstance(each, BudgetExceeded) for each in results if each is not None)
+    assert monitor.get_usage_report().tokens == made * SIZE
+    assert _holds_nothing(monitor)
+
+
+def test_what_others_hold_is_busy_and_what_does_not_fit_at_all_is_not(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    with monitor.reserve(tokens=600) as held:
+        assert (held.tokens, held.api_calls) == (600, 1)
+        with (
+            pytest.raises(BudgetExceeded, match=r"600 held by 1 call under way") as busy,
+            monitor.reserve(tokens=600),
+        ):
+            pass
+        monitor.record_operation(tokens=250, api_call=True)
+        assert (held.tokens, held.api_calls) == (350, 0)
+        assert monitor.should_continue()
+    assert busy.value.verdict.reason == Reason.BUDGET_BUSY
+    assert _holds_nothing(monitor)
+    with (
+        pytest.raises(BudgetExceeded, match="it does not fit") as large,
+        monitor.reserve(tokens=800),
+    ):
+        pass
+    assert large.value.verdict.reason == Reason.WRAP_UP
+    with (
+        pytest.raises(BudgetExceeded, match="the whole limit is 1,000"),
+        monitor.reserve(tokens=1001),
+    ):
+        pass
+    with monitor.reserve(tokens=750):
+        pass
+
+
+def test_money_is_held_too(make: Make) -> None:
+    monitor = make(_only(max_cost_usd=1))
+    with monitor.reserve(cost_usd=Decimal("0.7")) as held:
+        monitor.record_operation(tokens=10, api_call=True, cost_usd=Decimal("0.2"))
+        assert held.cost_usd == Decimal("0.5")
+        with pytest.raises(BudgetExceeded, match=r"\$0\.5"), monitor.reserve(cost_usd=0.31):
+            pass
+        with monitor.reserve(cost_usd=0.3):
+            pass
+
+
+def test_a_phase_inside_a_reservation_is_paid_by_it(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    with monitor.reserve(tokens=600) as held, monitor.phase("plan"):
+        monitor.record_operation(tokens=100, api_call=True)
+        assert held.tokens == 500
+
+
+def test_a_call_inside_a_reservation_is_paid_by_it_and_further_ones_by_what_is_left(
+    make: Make,
+) -> None:
+    monitor = make(_only(max_tokens=1000))
+    _call(monitor)
+    with monitor.reserve(tokens=850) as held:
+        _call(monitor)
+        assert held.tokens == 700
+        _call(monitor)
+        assert held.tokens == 550 + SIZE - SIZE
+    assert monitor.get_usage_report().tokens == 3 * SIZE
+    assert _holds_nothing(monitor)
+
+
+def test_an_inner_call_of_another_adapter_shares_what_the_outer_one_holds(make: Make) -> None:
+    monitor = make(_only(max_tokens=SIZE, max_api_calls=1))
+    outer = ReportedCall(SCOPE, monitor)
+    with outer.around():
+        inner = ReportedCall("otel_budget.other", monitor)
+        inner.close(input=100, output=50)
+    outer.close(input=100, output=50)
+    assert monitor.get_usage_report().tokens == SIZE
+    assert _holds_nothing(monitor)
+
+
+def test_a_stream_left_open_does_not_hold_up_the_next_call_of_its_own_thread(make: Make) -> None:
+    monitor = make(_only(max_tokens=10_000))
+    left = ReportedCall(SCOPE, monitor)  # all that is left: nothing is known of it
+    _call(monitor)
+    _call(monitor)
+    left.close(input=1, output=1)
+    assert _holds_nothing(monitor)
+
+
+def test_calls_that_begin_together_in_one_thread_do_not_wait_for_each_other(make: Make) -> None:
+    monitor = make(_only(max_tokens=3 * SIZE))
+    _call(monitor)
+    begun = [ReportedCall(SCOPE, monitor) for _ in range(2)]
+    with pytest.raises(BudgetExceeded) as refused:
+        ReportedCall(SCOPE, monitor)
+    assert refused.value.verdict.reason == Reason.BUDGET_BUSY
+    for call in begun:
+        call.close(input=100, output=50)
+
+
+def test_in_an_event_loop_a_call_that_cannot_wait_is_refused_at_once(make: Make) -> None:
+    monitor = make(_only(max_tokens=2 * SIZE))
+    _call(monitor)
+
+    async def other() -> Reason | str:
+        try:
+            _call(monitor)
+        except BudgetExceeded as exc:
+            return exc.verdict.reason
+        return "made"
+
+    async def both() -> Reason | str:
+        first = ReportedCall(SCOPE, monitor)
+        came = await asyncio.create_task(other())
+        first.close(input=100, output=50)
+        return came
+
+    assert asyncio.run(both()) == Reason.BUDGET_BUSY
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_call_that_failed_or_was_none_gives_all_of_it_back(make: Make, failed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    monitor = make(_only(max_tokens=2 * SIZE))
+    call = ReportedCall(SCOPE, monitor)
+    if failed:
+        call.close(failed=True)
+    else:
+        call.cancel()
+    assert _holds_nothing(monitor)
+
+
+def test_one_who_waits_is_served_in_order_and_when_a_limit_is_raised(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    order: list[int] = []
+    queue = monitor.usage_sink.room.waiting  # type: ignore[union-attr] # it has one
+
+    def wait(number: int) -> None:
+        with monitor.reserve(tokens=900, timeout=DEADLINE):
+            order.append(number)
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(3)]
+    with monitor.reserve(tokens=900):
+        for number, thread in enumerate(threads):
+            thread.start()
+            _until(partial(_has, queue, number + 1))
+        with pytest.raises(BudgetExceeded) as behind, monitor.reserve(tokens=50):
+            pass
+        assert behind.value.verdict.reason == Reason.BUDGET_BUSY
+        assert order == []
+        monitor.update_limits(max_tokens=1900)
+        _until(lambda: order == [0, 1, 2])
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert _holds_nothing(monitor)
+
+
+def test_one_who_waits_is_refused_when_the_run_stops(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    came: list[Reason | str] = []
+
+    def wait() -> None:
+        try:
+            with monitor.reserve(tokens=900, timeout=None):
+                pass
+        except BudgetExceeded as exc:
+            came.append(exc.verdict.reason)
+
+    thread = threading.Thread(target=wait)
+    with monitor.reserve(tokens=900):
+        thread.start()
+        _until(lambda: len(monitor.usage_sink.room.waiting) == 1)  # type: ignore[union-attr] # it has one
+        monitor.record_operation(tokens=1000, api_call=True)
+        thread.join(DEADLINE)
+    assert came == [Reason.LIMIT_EXCEEDED]
+
+
+def test_a_wait_in_a_loop_that_is_cancelled_leaves_nothing_behind(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    room = monitor.usage_sink.room
+
+    async def wait() -> None:
+        async with monitor.reserve(tokens=900, timeout=None):
+            pass
+
+    async def play() -> None:
+        async with monitor.reserve(tokens=900):
+            context = asyncio.create_task(_outside(wait))
+            while not room.waiting:  # type: ignore[union-attr] # noqa: ASYNC110 - it has one, and no event
+                await asyncio.sleep(0.001)
+            context.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await context
+        assert not room.waiting  # type: ignore[union-attr] # it has one
+
+    asyncio.run(asyncio.wait_for(play(), DEADLINE))
+    assert _holds_nothing(monitor)
+
+
+async def _outside(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Do something as a task that was begun outside of every reservation."""
+    task = contextvars.Context().run(lambda: asyncio.ensure_future(work()))
+    try:
+        await task
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+
+
+def test_who_holds_something_never_waits(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    with (
+        monitor.reserve(tokens=600),
+        pytest.raises(BudgetExceeded) as busy,
+        monitor.reserve(tokens=500, timeout=None),
+    ):
+        pass
+    assert busy.value.verdict.reason == Reason.BUDGET_BUSY
+
+
+def test_a_runs_calls_are_held_of_all_runs_above_it_or_of_none(make: Make) -> None:
+    parent = make(_only(max_tokens=1000))
+    one, other = make(_only(max_tokens=800), parent=parent), make(parent=parent)
+    with one.reserve(tokens=700):
+        with (
+            pytest.raises(BudgetExceeded, match=f"of run {parent.session_id}"),
+            other.reserve(tokens=400),
+        ):
+            pass
+        assert _holds_nothing(other)
+        with other.reserve(tokens=300):
+            other.record_operation(tokens=300, api_call=True)
+    assert all(map(_holds_nothing, (parent, one, other)))
+    assert parent.get_tokens_remaining() == 700
+
+
+def test_ordinary_calls_leave_what_is_kept_back_for_the_last_ones(make: Make) -> None:
+    monitor = make(_only(max_api_calls=5, wrap_up_calls=2))
+    came = _at_once(10, lambda: _call(monitor))
+    assert came["made"] == 3
+    with monitor.wrap_up():
+        assert _at_once(10, lambda: _call(monitor))["made"] == 2
+    assert monitor.get_usage_report().api_calls == 5
+
+
+def test_amounts_are_checked(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    for wrong in ({"tokens": -1}, {"api_calls": 1.5}, {"cost_usd": "1"}, {"timeout": -1}):
+        with pytest.raises(InvalidValueError, match=next(iter(wrong))):
+            monitor.reserve(**wrong)
+
+
+def test_a_run_without_limits_holds_and_refuses_nothing(make: Make) -> None:
+    monitor = make(_only())
+    assert _at_once(20, lambda: _call(monitor))["made"] == 20
+    with monitor.reserve(tokens=10**9):
+        pass
+
+
+def _has(queue: Collection[object], number: int) -> bool:
+    return len(queue) == number
+
+
+def _until(true: Callable[[], bool]) -> None:
+    ended = threading.Event()
+    for _ in range(DEADLINE * 200):
+        if true():
+            return
+        ended.wait(0.005)
+    raise AssertionError("it did not come to that")
