@@ -20,6 +20,8 @@ from otel_budget.sdk.phase_counters import plus
 from otel_budget.sdk.phases import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otel_budget.core.quantities import Number
     from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.run_record import RunRecord
@@ -488,19 +490,23 @@ class Room:
         if around is not None:
             want = around.less(want)
         alone = want.is_guess and self._is_alone(around)
+        held: Short | None = None
         for room in self.rooms:
-            short = room._short_of(want, alone=alone, surely=surely)  # noqa: SLF001 - its own class
-            if short is not None:
-                return short
+            for short in room._shorts_of(want, alone=alone, surely=surely):  # noqa: SLF001 - its own class
+                if not short.is_held:  # to wait for the others would be in vain
+                    return short
+                held = held or short
+        if held is not None:
+            return held
         if want.is_guess:
             want = self._within(want)
-        held = Amounts(want.tokens or 0, want.api_calls, want.cost or _NO_MONEY)
-        if self.credit is not None and not self.credit.take(held):
-            return Short(self, semconv.TOKENS, held.tokens, is_held=not self.credit.is_spent)
-        reservation = Reservation(self, *held, *want[3:5], around)
+        amounts = Amounts(want.tokens or 0, want.api_calls, want.cost or _NO_MONEY)
+        if self.credit is not None and not self.credit.take(amounts):
+            return Short(self, semconv.TOKENS, amounts.tokens, is_held=not self.credit.is_spent)
+        reservation = Reservation(self, *amounts, *want[3:5], around)
         reservation.is_guess = want.is_guess
         for room in self.rooms:
-            room._hold(reservation, held, want)  # noqa: SLF001 - its own class
+            room._hold(reservation, amounts, want)  # noqa: SLF001 - its own class
         return reservation
 
     def at_once(  # noqa: C901 - a function more takes a tenth of its time
@@ -604,30 +610,29 @@ class Room:
                 cost = expected if nothing is None or expected is not None else _NO_MONEY
         return Want(tokens, calls, cost, of_tokens, of_cost, is_guess)
 
-    def _short_of(self, want: Want, *, alone: bool, surely: bool) -> Short | None:
-        """Return what a request lacks of this run's limits. alone: nothing is under way, and
-        nobody knows what calls use. surely: as in ``_try``.
+    def _shorts_of(self, want: Want, *, alone: bool, surely: bool) -> Iterator[Short]:
+        """Yield what a request lacks of this run's limits. alone: nothing is under way, and nobody
+        knows what calls use. surely: as in ``_try``.
         """
         record, below = self._run.record, self._run.record.below
         most = self._most_calls
         if most is not None:
             used = record.api_calls + want.api_calls + (below.api_calls if below else 0)
             if used + self.api_calls > most and want.api_calls:
-                return Short(self, semconv.API_CALLS, want.api_calls, used <= most)
-        if alone:
-            return None
-        limit = self._most_tokens
-        if limit is not None:
-            if want.tokens is None:
-                return Short(self, semconv.TOKENS, self.tokens, is_held=True)
+                yield Short(self, semconv.API_CALLS, want.api_calls, used <= most)
+        limit = None if alone else self._most_tokens
+        if limit is not None and want.tokens is None:
+            yield Short(self, semconv.TOKENS, self.tokens, is_held=True)
+        elif limit is not None and want.tokens is not None:
             used = record.tokens + want.tokens + (below.tokens if below else 0)
             free = limit - used - self.tokens
-            if free < 0 or (
-                surely and self.open and free < margin(self.tokens_variance + want.tokens_variance)
-            ):
-                return Short(self, semconv.TOKENS, want.tokens, want.is_guess or used <= limit)
-        limit_of_cost = self._most_cost
-        return None if limit_of_cost is None else self._short_of_cost(want, limit_of_cost, surely)
+            beside = surely and self.open
+            if free < 0 or (beside and free < margin(self.tokens_variance + want.tokens_variance)):
+                yield Short(self, semconv.TOKENS, want.tokens, want.is_guess or used <= limit)
+        if self._most_cost is not None and not alone:
+            short = self._short_of_cost(want, self._most_cost, surely)
+            if short is not None:
+                yield short
 
     def _short_of_cost(self, want: Want, limit: Decimal, surely: bool) -> Short | None:  # noqa: FBT001 - as above
         if want.cost is None:
