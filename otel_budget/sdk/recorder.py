@@ -58,7 +58,7 @@ class Recorder:
         """Ask another guard from now on."""
         self._guard = guard
 
-    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, PLR0912, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
+    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
         record, guard = self._record, self._guard
         phase, hold = _current_phase(), None
         if phase is None:
@@ -69,11 +69,7 @@ class Recorder:
         counters = phase.counters
         with record.lock:
             if record.busy:
-                record.late.append(
-                    partial(record.add, counters, OperationUsage(tokens, api_call=api_call))
-                )
-                if hold is not None:
-                    record.late.append(partial(self.settle, hold, tokens, api_call, None))
+                self._put_off(counters, tokens, api_call, hold)
                 return
             try:
                 record.busy = True
@@ -99,11 +95,27 @@ class Recorder:
             )
         elif record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_mark:
             if api_call and guard.local.price_unheld and not guard.said_unpriced:
-                guard.said_unpriced = True
-                UNPRICED_NOTICES.tell(record, self._prices, None, None, OperationUsage(tokens))
+                self._say_unpriced(tokens)
             self._watermark_crossed()
         if hold is not None and total <= room:
             self.settle(hold, tokens, api_call, None)
+
+    def _put_off(
+        self,
+        counters: PhaseCounters,
+        tokens: int,
+        api_call: bool,  # noqa: FBT001 - as above
+        hold: Holds | None,
+    ) -> None:
+        """Have it counted after the addition that it came in the middle of."""
+        late, usage = self._record.late, OperationUsage(tokens, api_call=api_call)
+        late.append(partial(self._record.add, counters, usage))
+        if hold is not None:
+            late.append(partial(self.settle, hold, tokens, api_call, None))
+
+    def _say_unpriced(self, tokens: int) -> None:
+        self._guard.said_unpriced = True
+        UNPRICED_NOTICES.tell(self._record, self._prices, None, None, OperationUsage(tokens))
 
     def settle(self, hold: Holds, tokens: int, api_call: bool, cost: Decimal | None) -> None:  # noqa: FBT001 - as above
         """Have what was held for an operation reduced by what has been counted of it."""
@@ -145,7 +157,7 @@ class Recorder:
             nothing = OperationUsage(api_call=call.is_call, usage_unknown=True)
             self.add(nothing, None, None, phase)
 
-    def add(  # noqa: C901 - a function more would take a twentieth of its time
+    def add(
         self,
         usage: OperationUsage,
         model: str | None,
@@ -177,9 +189,7 @@ class Recorder:
         with record.lock:
             counters = phase.counters if model is None else record.counters(phase.name, model)
             record.add(counters, usage, cost, unpriced=unpriced)
-            if hold is not None and record.late:  # in the middle of an addition: it comes after it
-                record.late.append(partial(self.settle, hold, usage.tokens, usage.api_call, cost))
-                hold = None
+            hold = hold and self._settled_late(hold, usage, cost)
         if unpriced and guard.local.price_unheld and not usage.usage_unknown:
             UNPRICED_NOTICES.tell(record, self._prices, model, provider, usage)
         if (
@@ -194,6 +204,17 @@ class Recorder:
         if hold is not None:  # after it: a sample that was due tells what the next call will use
             self.settle(hold, usage.tokens, usage.api_call, cost)
         return usage, cost
+
+    def _settled_late(
+        self, hold: Holds, usage: OperationUsage, cost: Decimal | None
+    ) -> Holds | None:
+        """Have a hold reduced after the addition that this came in the middle of; return it if it
+        came in the middle of none.
+        """
+        if not self._record.late:
+            return hold
+        self._record.late.append(partial(self.settle, hold, usage.tokens, usage.api_call, cost))
+        return None
 
     def _estimated(self, usage: OperationUsage, model: str) -> OperationUsage:
         """Return a call of unknown use as it is to be counted."""

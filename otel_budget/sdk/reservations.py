@@ -125,8 +125,7 @@ class Reservation(Phase):
 
     __slots__ = (
         "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "claimed", "cost_usd",
-        "is_guess",
-        "is_open", "of", "owner", "room", "tokens",
+        "is_guess", "is_open", "of", "owner", "room", "tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - by name it takes half a microsecond more
@@ -327,10 +326,10 @@ class Room:
     """What is left of one run's limits, and what calls under way hold of it."""
 
     __slots__ = (
-        "_far_calls", "_far_tokens", "_last_calls", "_limits", "_looks",
-        "_most_calls", "_most_cost", "_most_tokens", "_next", "_run", "_samples", "api_calls",
-        "cost", "cost_variance", "credit", "generation", "open", "rooms", "tokens",
-        "tokens_variance", "waiting",
+        "_far_calls", "_far_tokens", "_last_calls", "_limits", "_looks", "_most_calls",
+        "_most_cost", "_most_tokens", "_next", "_run", "_samples", "api_calls", "cost",
+        "cost_variance", "credit", "generation", "open", "rooms", "tokens", "tokens_variance",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, run: HasRoom) -> None:
@@ -509,60 +508,53 @@ class Room:
             room._hold(reservation, amounts, want)  # noqa: SLF001 - its own class
         return reservation
 
-    def at_once(  # noqa: C901 - a function more takes a tenth of its time
-        self, request: Request
-    ) -> Reservation | None:
-        """Hold what is asked for if that is far from every limit; None: it has to be looked into.
+    def at_once(self, request: Request) -> Reservation | None:
+        """Hold what is asked for if that surely fits; None: it has to be looked into.
 
         The common case by itself, of a run without a family whose calls are known: as ``take``.
         """
-        run, known = self._run, self._next
-        record, guard = run.record, run.guard
-        if self._must_look(record, guard):
+        if request.api_calls != 1 or self._must_look():
             return None
-        tokens, calls, cost = request.tokens, request.api_calls, request.cost_usd
+        known, tokens, cost = self._next, request.tokens, request.cost_usd
         of_tokens = of_cost = 0.0
         if tokens is None:
             tokens, of_tokens = known.tokens, known.tokens_variance
         if cost is None:
             cost, of_cost = known.cost, known.cost_variance
-        if tokens is None or cost is None or calls != 1:
+        if tokens is None or cost is None:
             return None
         section = _SECTION
-        if section.late or not section.lock.acquire(blocking=False):
-            return None
-        if section.busy:
-            section.lock.release()
+        if not section.enter_if_free():
             return None
         try:
-            section.busy = True
-            free = self._far_tokens - record.tokens - self.tokens - tokens
-            if (
-                free < 0
-                or record.api_calls + self.api_calls >= self._far_calls
-                or (cost and self._most_cost is not None)
-            ):
+            if self._is_near(tokens, cost):
                 return None
             held = Reservation(self, tokens, 1, cost, of_tokens, of_cost, None)
             if not self.open:
                 self.tokens_variance = self.cost_variance = 0.0
             self.tokens += tokens
             self.api_calls += 1
-            if of_tokens or of_cost:
-                self.tokens_variance += of_tokens
-                self.cost_variance += of_cost
+            self.tokens_variance += of_tokens
+            self.cost_variance += of_cost
             if cost:
                 self.cost = plus(self.cost, cost)
             self.open.add(held)
             return held
         finally:
-            section.busy = False
-            section.lock.release()
-            if section.late:
-                section.catch_up()
+            section.leave()
 
-    def _must_look(self, record: RunRecord, guard: Guard) -> bool:
+    def _is_near(self, tokens: int, cost: Decimal) -> bool:
+        """Tell whether one more call might not fit; of one that costs something it is looked up."""
+        record = self._run.record
+        return (
+            record.tokens + self.tokens + tokens > self._far_tokens
+            or record.api_calls + self.api_calls >= self._far_calls
+            or bool(cost and self._most_cost is not None)
+        )
+
+    def _must_look(self) -> bool:
         """Tell whether limits and sizes may be others by now, or more than this run's count."""
+        record, guard = self._run.record, self._run.guard
         return (
             guard.local.looks != self._looks
             or record.calls.next_at != self._samples
