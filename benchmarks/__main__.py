@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BENCHMARKS = (
     "detection", "record", "price", "litellm_manager", "own_spans", "spans", "footprint",
     "exposition", "threads", "churn", "publishing", "sidecar_exposition", "tick", "tick_prometheus",
-    "memory", "fleet", "hooks", "replay", "forecast", "shared_budgets", "reservations",
+    "memory", "fleet", "hooks", "replay", "forecast", "shared_budgets", "fan_out", "reservations",
 )  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _WIDTH = 150

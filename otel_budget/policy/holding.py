@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Standard deviations that forecasts of calls at once must fit with: exceeded in one of 20 cases.
 MARGIN: Final = 1.645
+#: Calls of which nobody can tell how they scatter, and by how much calls may then: a share of their
+#: size. It makes calls wait for each other near a limit, no more.
+_FEW, _FEW_SPREAD = 4.0, 0.5
 #: Share by which sums of floats may be off: what just fits does.
 _ROUNDING: Final = 1e-9
 _SMALLEST: Final = Decimal("0.000001")
@@ -40,7 +43,11 @@ class Next(NamedTuple):
     cost: Decimal | None = None
     """US dollars."""
     tokens_variance: float = 0.0
+    """Of one call about that."""
     cost_variance: float = 0.0
+    tokens_doubt: float = 0.0
+    """Variance of that itself, as a share of it, squared: all calls at once may be larger."""
+    cost_doubt: float = 0.0
     tokens_kept: int = 0
     """What is kept back for the last calls, of each limit."""
     cost_kept: Decimal = Decimal(0)
@@ -57,16 +64,21 @@ def next_call(pace: CallPace, last_calls: int) -> Next:
     return Next(
         None if tokens is None else _whole(use_of_calls(1, tokens)),
         None if cost is None else money(use_of_calls(1, cost)),
-        _variance(tokens),
-        _variance(cost),
+        _variance(tokens, pace.calls),
+        _variance(cost, pace.calls),
+        _doubt(tokens, pace.calls),
+        _doubt(cost, pace.calls),
         0 if tokens is None else _whole(_kept(last_calls, tokens)),
         Decimal(0) if cost is None else money(_kept(last_calls, cost)),
     )
 
 
-def margin(variance: float) -> float:
-    """Return by how much forecasts of calls at once have to fit better than they do."""
-    return MARGIN * math.sqrt(variance) if variance > 0 else 0.0
+def margin(variance: float, held: float, doubt: float) -> float:
+    """Return by how much forecasts of calls at once have to fit better than they do.
+
+    variance: the sum of their variances. held: the sum of the forecasts. doubt: of their size.
+    """
+    return MARGIN * math.sqrt(max(0.0, variance) + held * held * doubt)
 
 
 def money(dollars: float) -> Decimal:
@@ -75,8 +87,19 @@ def money(dollars: float) -> Decimal:
     return exact.quantize(_SMALLEST, rounding=ROUND_UP, context=EXACT)
 
 
-def _variance(size: CallSize | None) -> float:
-    return 0.0 if size is None else size.noise + size.walk + size.newest_variance
+def _variance(size: CallSize | None, calls: float) -> float:
+    """Return how calls scatter: what was seen, and while those were few what may be."""
+    if size is None:
+        return 0.0
+    seen, guess = size.noise + size.walk + size.newest_variance, _FEW_SPREAD * size.newest
+    return (seen * calls + guess * guess * _FEW) / (calls + _FEW)
+
+
+def _doubt(size: CallSize | None, calls: float) -> float:
+    """Return how surely the mean of so many calls is known, as a share of it, squared."""
+    if size is None or size.newest <= 0 or calls <= 0:
+        return 0.0
+    return _variance(size, calls) / (calls * size.newest * size.newest)
 
 
 def _kept(calls: int, size: CallSize) -> float:

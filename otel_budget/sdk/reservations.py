@@ -301,6 +301,10 @@ class Reservation(Phase):
         """Hold no more than calls are known to use by now. In the section."""
         self.is_guess = False
         tokens, cost = known.tokens, known.cost
+        self._of_tokens, self._of_cost = known.tokens_variance, known.cost_variance
+        for room in self.room.rooms:
+            room.tokens_variance += self._of_tokens
+            room.cost_variance += self._of_cost
         self._hold_less(
             0 if tokens is None else max(0, self.tokens - tokens),
             0,
@@ -376,12 +380,18 @@ class Room:
         return [room._run.guard for room in self.rooms]  # noqa: SLF001 - its own class
 
     def take(
-        self, request: Request, around: Reservation | None = None, waiting: Waiting | None = None
+        self,
+        request: Request,
+        around: Reservation | None = None,
+        waiting: Waiting | None = None,
+        *,
+        surely: bool = False,
     ) -> Reservation | Short | None:
         """Hold what is asked for, or say what it lacks; None where nothing can be held.
 
         around: a reservation that this is inside of: its rest is used first. waiting: is put into
-        the queue if it lacks only what others hold; who can wait waits until it surely fits.
+        the queue if it lacks only what others hold. surely: beside others it has to fit with a
+        margin, as for who can wait.
         """
         if not _SECTION.enter():
             return None  # a signal handler, in the middle of another reservation
@@ -389,7 +399,7 @@ class Room:
             found: Reservation | Short | None
             found = self._behind(request) if around is None else None
             if found is None:
-                found = self._try(request, around, surely=waiting is not None)
+                found = self._try(request, around, surely=surely)
             if waiting is not None and isinstance(found, Short) and found.is_held:
                 waiting.short = found
                 self.rooms[-1].waiting.append(waiting)
@@ -618,13 +628,16 @@ class Room:
         elif limit is not None and want.tokens is not None:
             used = record.tokens + want.tokens + (below.tokens if below else 0)
             free = limit - used - self.tokens
-            beside = surely and self.open
-            if free < 0 or (beside and free < margin(self.tokens_variance + want.tokens_variance)):
+            more = self._margin(self.tokens_variance + want.tokens_variance, want.tokens)
+            if free < 0 or (surely and self.open and free < more):
                 yield Short(self, semconv.TOKENS, want.tokens, want.is_guess or used <= limit)
         if self._most_cost is not None and not alone:
             short = self._short_of_cost(want, self._most_cost, surely)
             if short is not None:
                 yield short
+
+    def _margin(self, variance: float, tokens: int) -> float:
+        return margin(variance, self.tokens + tokens, self._next.tokens_doubt)
 
     def _short_of_cost(self, want: Want, limit: Decimal, surely: bool) -> Short | None:  # noqa: FBT001 - as above
         if want.cost is None:
@@ -634,7 +647,9 @@ class Room:
         if below:
             used = plus(used, below.cost_usd)
         free = plus(limit, plus(used, self.cost).copy_negate())
-        more = margin(self.cost_variance + want.cost_variance) if self.open and surely else 0.0
+        more, held = 0.0, float(plus(self.cost, want.cost))
+        if self.open and surely:
+            more = margin(self.cost_variance + want.cost_variance, held, self._next.cost_doubt)
         if free < 0 or free < Decimal(more):
             return Short(self, semconv.COST, want.cost, want.is_guess or used <= limit)
         return None

@@ -78,8 +78,9 @@ class Reserver:
         if self._is_paid_for(around):
             return None
         request = self._request(expected, said)
-        found = self.room.take(request, around)
-        if is_held(found) and self._may_wait() and not attribution.in_event_loop():
+        waits = self._may_wait() and not attribution.in_event_loop()
+        found = self.room.take(request, around, surely=waits)
+        if is_held(found) and waits:
             found = wait_for_room(self.room, request, self._recorder.check_before_call, LONGEST)
         return self._owned(self._granted(found, request))
 
@@ -92,11 +93,11 @@ class Reserver:
         if self._is_paid_for(around):
             return None
         request = self._request(expected, said)
-        found = self.room.take(request, around)
-        if is_held(found) and self._may_wait():
+        waits = self._may_wait() and attribution.in_event_loop()
+        found = self.room.take(request, around, surely=waits)
+        if is_held(found) and waits:
             check = self._recorder.check_before_call
-            if attribution.in_event_loop():
-                found = await wait_for_room_async(self.room, request, check, LONGEST)
+            found = await wait_for_room_async(self.room, request, check, LONGEST)
         return self._owned(self._granted(found, request))
 
     @staticmethod

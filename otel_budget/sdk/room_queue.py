@@ -95,7 +95,7 @@ def wait_for_room(
     woken = threading.Event()
     waiter = Waiter(room, request, woken.set)
     with waiter.listening():
-        found = room.take(request, None, waiter)
+        found = room.take(request, None, waiter, surely=True)
         if not is_held(found):
             return found
         for pause in waiter.pauses(check, timeout):
@@ -122,7 +122,7 @@ async def wait_for_room_async(
 
     waiter = Waiter(room, request, wake)
     with waiter.listening():
-        found = room.take(request, None, waiter)
+        found = room.take(request, None, waiter, surely=True)
         if not is_held(found):
             return found
         for pause in waiter.pauses(check, timeout):

@@ -37,8 +37,16 @@ def test_without_last_calls_nothing_is_kept_back() -> None:
 
 def test_sizes_that_scatter_need_a_margin() -> None:
     found = next_call(_pace(*[100, 200] * 20), 0)
-    assert margin(found.tokens_variance) > 20
-    assert margin(0.0) == margin(-1e-12) == 0.0
+    one = margin(found.tokens_variance, 150, found.tokens_doubt)
+    ten = margin(10 * found.tokens_variance, 1500, found.tokens_doubt)
+    assert 20 < one < ten < 10 * one
+    assert margin(0.0, 150, 0.0) == margin(-1e-12, 150, 0.0) == 0.0
+
+
+def test_the_fewer_calls_were_seen_the_larger_is_the_margin() -> None:
+    few, many = next_call(_pace(150, 150), 0), next_call(_pace(*[150] * 100), 0)
+    assert few.tokens_doubt > 50 * many.tokens_doubt
+    assert few.tokens_variance > many.tokens_variance
 
 
 def test_words_name_all_numbers() -> None:
