@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from agents.models.interface import Model
 
+from otel_budget.adapters import forgotten
 from otel_budget.adapters.ending import INSTRUCTION, Ending, OnStop
 from otel_budget.adapters.openai_agents.models import SCOPE, Budget, BudgetModel
 from otel_budget.adapters.openai_agents.runs import turns
 from otel_budget.genai import attribution
-from otel_budget.genai.call_tracker import CALL_TRACKER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractContextManager
 
     from agents.items import ModelResponse, TResponseStreamEvent
 
@@ -31,16 +33,9 @@ class _Everywhere:
 
     budget: Budget | None = None
 
-    def budget_for(self, model: Any) -> Budget | None:
+    def budget_for(self) -> Budget | None:
         """Return the budget of a call; None: it has none, or what is around it counts it."""
-        if attribution.scope_around() == SCOPE:
-            return None
-        if self.budget is None and (sink := attribution.current()) is not None:
-            name = getattr(model, "model", None)
-            CALL_TRACKER.notices.forgotten(
-                sink.session_id, name, "OpenAI Agents", "BudgetModel, run_config= or install()"
-            )
-        return self.budget
+        return None if attribution.scope_around() == SCOPE else self.budget
 
 
 EVERYWHERE: Final = _Everywhere()
@@ -104,9 +99,10 @@ def _enclose(kind: Any) -> None:
 
     @functools.wraps(plain_response)
     async def get_response(self: Model, *args: Any, **kwargs: Any) -> ModelResponse:
-        budget = EVERYWHERE.budget_for(self)
+        budget = EVERYWHERE.budget_for()
         if budget is None:
-            return await plain_response(self, *args, **kwargs)  # type: ignore[no-any-return] # not installed here
+            with _watched(self):
+                return await plain_response(self, *args, **kwargs)  # type: ignore[no-any-return] # not installed here
         plain: Any = _Plain(self, plain_response, plain_stream)
         return await BudgetModel.of(plain, budget).get_response(*args, **kwargs)
 
@@ -116,18 +112,24 @@ def _enclose(kind: Any) -> None:
     ) -> AsyncIterator[TResponseStreamEvent]:
         plain: Any = _Plain(self, plain_response, plain_stream)
         # Known only here, with the first event: streams are made outside of what counts them.
-        budget = EVERYWHERE.budget_for(self)
+        budget = EVERYWHERE.budget_for()
         model = plain if budget is None else BudgetModel.of(plain, budget)
         stream = model.stream_response(*args, **kwargs)
-        try:
-            async for event in stream:
-                yield event
-        finally:
-            if hasattr(stream, "aclose"):
-                await stream.aclose()
+        with _watched(self) if budget is None else nullcontext():
+            try:
+                async for event in stream:
+                    yield event
+            finally:
+                if hasattr(stream, "aclose"):
+                    await stream.aclose()
 
     setattr(get_response, _INSTALLED, True)
     kind.get_response, kind.stream_response = get_response, stream_response
+
+
+def _watched(model: Any) -> AbstractContextManager[None]:
+    name, instead = getattr(model, "model", None), "BudgetModel, run_config= or install()"
+    return forgotten.watched(name, "OpenAI Agents", instead)
 
 
 class _Plain:

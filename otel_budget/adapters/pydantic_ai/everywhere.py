@@ -15,14 +15,15 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
+from otel_budget.adapters import forgotten
 from otel_budget.adapters.ending import INSTRUCTION, Ending, OnStop
 from otel_budget.adapters.pydantic_ai.messages import Asked
 from otel_budget.adapters.pydantic_ai.model import SCOPE, Budget
 from otel_budget.genai import attribution
-from otel_budget.genai.call_tracker import CALL_TRACKER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
+    from contextlib import AbstractContextManager
 
     from otel_budget.adapters.pydantic_ai.model import Progress
     from otel_budget.genai.reported_call import HasUsageSink
@@ -35,15 +36,9 @@ class _Everywhere:
 
     budget: Budget | None = None
 
-    def budget_for(self, model: Any) -> Budget | None:
+    def budget_for(self) -> Budget | None:
         """Return the budget of a request; None: it has none, or what is around it counts it."""
-        if attribution.scope_around() == SCOPE:
-            return None
-        if self.budget is None and (sink := attribution.current()) is not None:
-            CALL_TRACKER.notices.forgotten(
-                sink.session_id, model.model_name, "Pydantic AI", "budgeted(model) or install()"
-            )
-        return self.budget
+        return None if attribution.scope_around() == SCOPE else self.budget
 
 
 EVERYWHERE: Final = _Everywhere()
@@ -102,12 +97,17 @@ def _enclose(kind: Any) -> None:
         kind.request_stream = _request_stream(own["request_stream"])
 
 
+def _watched(model: Any) -> AbstractContextManager[None]:
+    return forgotten.watched(model.model_name, "Pydantic AI", "budgeted(model) or install()")
+
+
 def _request(plain: Any) -> Any:
     @functools.wraps(plain)
     async def request(self: Any, *args: Any, **about: Any) -> Any:
-        budget = EVERYWHERE.budget_for(self)
+        budget = EVERYWHERE.budget_for()
         if budget is None:
-            return await plain(self, *args, **about)
+            with _watched(self):
+                return await plain(self, *args, **about)
         return await budget.request(functools.partial(plain, self), Asked(args, about), self)
 
     setattr(request, _INSTALLED, True)
@@ -118,13 +118,14 @@ def _request_stream(plain: Any) -> Any:
     @functools.wraps(plain)
     @asynccontextmanager
     async def request_stream(self: Any, *args: Any, **about: Any) -> AsyncGenerator[Any]:
-        budget, opens = EVERYWHERE.budget_for(self), functools.partial(plain, self)
-        asked = Asked(args, about)
-        opened = (
-            opens(*args, **about) if budget is None else budget.request_stream(opens, asked, self)
-        )
-        async with opened as stream:
-            yield stream
+        budget, opens = EVERYWHERE.budget_for(), functools.partial(plain, self)
+        if budget is None:
+            with _watched(self):
+                async with opens(*args, **about) as stream:
+                    yield stream
+        else:
+            async with budget.request_stream(opens, Asked(args, about), self) as stream:
+                yield stream
 
     setattr(request_stream, _INSTALLED, True)
     return request_stream

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from otel_budget import BudgetExceeded
 from otel_budget.genai.call_tracker import CALL_TRACKER
+from otel_budget.genai.reported_call import ReportedCall
 from tests.support.monitors import Make
 from tests.support.stand_ins import (
     RUN_CONTEXT,
@@ -222,6 +224,52 @@ def test_a_request_past_the_adapter_is_said_once_for_a_run_and_none_once_it_is_i
         with pytest.raises(BudgetExceeded):
             asyncio.run(plain.request_stream().__aenter__())
     assert counts(monitor) == (2, 0, 0, 220)
+
+
+def test_a_request_that_another_adapter_asks_for_is_none_past_ours(
+    pydantic_ai: Any, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the guard of the plain client inside does."""
+    lines: list[str] = []
+    monkeypatch.setattr(CALL_TRACKER.notices, "_say", lambda text, *_: lines.append(text))
+    root = sys.modules["pydantic_ai.models"].Model
+    assert pydantic_ai
+
+    class Guarded(root):  # type: ignore[misc, valid-type] # a stand-in's
+        async def request(self, *_: Any) -> Any:
+            call = await ReportedCall.begin("otel_budget.openai_sdk", None)
+            call.close(input=100, output=10, response_id=unique())
+            return response()
+
+    with make() as monitor:
+        ask(Guarded())
+    assert counts(monitor) == (1, 0, 0, 110)
+    assert not lines
+
+
+class Stream:
+    """A stream of Pydantic AI's."""
+
+    def get(self) -> Any:
+        """Return what it has by now."""
+        return response()
+
+
+def test_the_last_stream_is_marked(pydantic_ai: Any, make: Make) -> None:
+    class Streams(Model):
+        @asynccontextmanager
+        async def request_stream(self, *_: Any) -> Any:
+            yield Stream()
+
+    model = pydantic_ai.budgeted(Streams(), on_stop="wrap_up")
+
+    async def read() -> Any:
+        async with model.request_stream(hi(), None, Parameters()) as stream:
+            return stream.get()
+
+    with make(max_api_calls=2, wrap_up_calls=1):
+        assert pydantic_ai.cut_short(asyncio.run(read())) is None
+        assert pydantic_ai.cut_short(asyncio.run(read())).reason == "wrap_up"
 
 
 def late_model(adapter: Any) -> Any:
