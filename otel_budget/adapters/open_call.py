@@ -151,7 +151,9 @@ class Asking:
                     return self._last(reported, mark, block)
 
     def _known(self) -> dict[str, Any]:
-        return {"sink": self.sink, "expected": expected_of(self.body), **self.said}
+        answers = self.said.get("operation") != "embeddings"
+        expected = expected_of(self.body, answers=answers)
+        return {"sink": self.sink, "expected": expected, **self.said}
 
     def _ordinary(self, reported: ReportedCall) -> OpenCall:
         body = self.body

@@ -31,10 +31,16 @@ _TEXTS: Final = ("messages", "input", "prompt", "system", "instructions", "tools
 _MOST_OUTPUT: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
-def expected_of(body: Body) -> Expected:
-    """Return what a request is taken to use, by its text and the bound of its answer."""
-    text = [body[name] for name in _TEXTS if body.get(name)]
-    return Expected(text_size(text), as_count(field(body, *_MOST_OUTPUT)))
+def expected_of(body: Body, *, answers: bool = True) -> Expected:
+    """Return what a request is taken to use, by its text and the bound of its answer.
+
+    Without a bound nothing is known of it: an answer may be a hundred times its question. answers:
+    False of embeddings, which have no output.
+    """
+    most = as_count(field(body, *_MOST_OUTPUT)) if answers else 0
+    if most is None:
+        return Expected()
+    return Expected(text_size([body[name] for name in _TEXTS if body.get(name)]), most)
 
 
 class Shape(NamedTuple):

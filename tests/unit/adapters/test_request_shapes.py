@@ -9,6 +9,7 @@ import pytest
 
 from otel_budget.adapters import request_shapes
 from otel_budget.adapters.request_shapes import CHAT, MESSAGES, RESPONSES, expected_of
+from otel_budget.genai.expected import Expected
 
 USER = {"role": "user", "content": "hi"}
 SAID = {"role": "user", "content": "answer now"}
@@ -63,9 +64,17 @@ def test_a_briefing_does_not_come_between_the_beginning_of_an_answer_and_its_res
 
 def test_what_a_request_may_use_is_guessed_by_its_text_and_the_bound_of_its_answer() -> None:
     small = expected_of({"messages": [USER], "max_tokens": 256})
-    large = expected_of({"messages": [{"role": "user", "content": "word " * 3_000}]})
+    large = expected_of(
+        {"messages": [{"role": "user", "content": "word " * 3_000}], "max_tokens": 9}
+    )
     assert small.output_tokens == 256
-    assert large.output_tokens is None
-    assert large.input_tokens is not None and small.input_tokens is not None  # noqa: PT018 - for the type checker
+    assert small.input_tokens is not None
+    assert large.input_tokens is not None
     assert large.input_tokens > 3_000 > small.input_tokens
     assert expected_of({"input": "hi", "max_output_tokens": 7}).output_tokens == 7
+    assert expected_of({"input": ["hi"]}, answers=False).output_tokens == 0
+
+
+def test_nothing_is_guessed_of_an_answer_that_nothing_bounds() -> None:
+    """Calls at once would each hold next to nothing, and all be made."""
+    assert expected_of({"messages": [USER]}) == Expected()
