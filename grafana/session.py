@@ -96,8 +96,14 @@ def _decision() -> list[Builder]:
         ),
         figure(
             "Because",
-            "Status and reason of the verdict. Each reason is explained in the docs.",
+            "Status and reason of the verdict; and, of a run that is told to stop, that it may "
+            "still make its last calls to finish. Each reason is explained in the docs.",
             Query(f"max by (status, reason) ({info})", "{{status}}: {{reason}}", instant=True),
+            Query(
+                f"max({select(semconv.VERDICT_LAST_CALLS, ONE)})",
+                "may make last calls",
+                instant=True,
+            ),
             unit="none",
             text="name",
             span=8,

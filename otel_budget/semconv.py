@@ -276,6 +276,9 @@ VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID
 VERDICT_INFO: Final = _gauge("otel_budget_verdict_info",
     "Always 1; why the verdict is what it is, and the state that the run reported.",
     SESSION_ID, STATUS, REASON, RUN_STATE)
+VERDICT_LAST_CALLS: Final = _gauge("otel_budget_verdict_last_calls",
+    "Calls that a run which is told to stop may still make, to finish with what it has; absent if "
+    "it may make none, or is not stopped.", SESSION_ID)
 VERDICT_WOULD: Final = _gauge("otel_budget_verdict_would",
     "What the verdict would be if budgets and ceilings in shadow were enforced: 1 continue, 0 "
     "stop; absent when that is the same, or nothing is in shadow.",

@@ -33,6 +33,8 @@ class Order:
     """By the limits' keys; none is no limit of the run's own."""
     warn_at: float | None = None
     """Share of each limit from which the run is told to finish; None is the default."""
+    wrap_up_calls: int = 0
+    """Calls that are kept back for the end."""
     agent: str | None = None
     """What the program is, where its name does not tell."""
     sidecar: str = ""
@@ -49,8 +51,11 @@ class Order:
     @property
     def attributes(self) -> dict[str, str]:
         """The resource attributes that name the run and its limits."""
+        said = dict(self.ceilings)
+        if self.wrap_up_calls:
+            said["wrap_up_calls"] = self.wrap_up_calls
         return {SESSION_ATTRIBUTE: self.run} | {
-            _PREFIX + key: _plain(value) for key, value in self.ceilings.items()
+            _PREFIX + key: _plain(value) for key, value in said.items()
         }
 
     @property

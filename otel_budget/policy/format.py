@@ -6,6 +6,7 @@ import math
 from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.core.resources import TIMES, quantity_of
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from otel_budget.core.forecast import Estimate, Forecast
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.wrap_up import WrapUp
 
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.
 _SMALL, _SURELY = 1e3, 1e-6
@@ -109,6 +111,20 @@ def rest_of(forecast: Forecast) -> str:
         return ""
     about = "" if seconds.low == seconds.high else "about "
     return f"{about}{time_left(seconds.value)} left"
+
+
+def last_calls(allowed: WrapUp) -> str:
+    """Say what a run that is stopped may still use: ``1 call, 7,240 tokens, $0.02, 60 s at most``.
+
+    What is not known of them is left out.
+    """
+    said = [] if allowed.tokens is None else [f"{allowed.tokens:,} tokens"]
+    if allowed.cost is not None:
+        said.append(amount(semconv.COST, allowed.cost))
+    if allowed.seconds is not None:
+        said.append(time_left(allowed.seconds))
+    calls = f"{allowed.calls:,} {'call' if allowed.calls == 1 else 'calls'}"
+    return ", ".join((calls, *said)) + (" at most" if said else "")
 
 
 def first_to_end(verdict: Verdict) -> str:

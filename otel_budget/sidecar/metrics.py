@@ -201,6 +201,7 @@ class SidecarMetrics(Collector):
     def _of_verdicts(self, verdicts: Iterable[Verdict]) -> Iterator[Family]:
         action = gauge(semconv.VERDICT)
         info, would = gauge(semconv.VERDICT_INFO), gauge(semconv.VERDICT_WOULD)
+        last_calls = gauge(semconv.VERDICT_LAST_CALLS)
         used, remaining = gauge(semconv.USED), gauge(semconv.REMAINING)
         limit, warning = gauge(semconv.EFFECTIVE_LIMIT), gauge(semconv.WARNING_LIMIT)
         forecasts = Forecasts()
@@ -214,6 +215,8 @@ class SidecarMetrics(Collector):
             info.add_metric(
                 (session, verdict.status, str(verdict.reason), verdict.run_state or ""), 1
             )
+            if verdict.wrap_up is not None:
+                last_calls.add_metric((session,), verdict.wrap_up.calls)
             if (other := verdict.would) is not None:
                 would.add_metric(
                     (session, other.status, other.reason, other.limit_from or ""),
@@ -230,7 +233,7 @@ class SidecarMetrics(Collector):
                     forecasts.add(labels[:2], state.forecast)
             for resource in verdict.unjudged:
                 unjudged.add_metric((session, resource), 1)
-        yield from (action, info, would, used, remaining, limit, warning, utilization)
+        yield from (action, info, last_calls, would, used, remaining, limit, warning, utilization)
         yield from forecasts.families
         yield unjudged
 

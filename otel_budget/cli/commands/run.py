@@ -54,6 +54,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         FLAGS[row.flag].add_to(limits)
     warn = "share of each limit from which the program is told to finish (0.8)"
     limits.add_argument("--warn-at", metavar="SHARE", type=float, help=warn)
+    last = "calls to keep back: it is told to answer once what is left is for these (0)"
+    limits.add_argument("--wrap-up-calls", metavar="N", type=int, default=0, help=last)
     how = command.add_argument_group("how it is run")
     grace = (
         "how long it may take to stop by itself before it is sent signals (30 with hooks, 0 for an "
@@ -80,6 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
         run=_run_id(arguments.run),
         limits=checked_limits(given),
         warn_at=checked_share("--warn-at", arguments.warn_at),
+        wrap_up_calls=validation.count("--wrap-up-calls", arguments.wrap_up_calls),
         agent=arguments.agent,
         sidecar=arguments.sidecar or setting(ENV_SIDECAR) or "",
         storage=checked_file("--storage", arguments.storage),

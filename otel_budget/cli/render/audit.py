@@ -25,11 +25,12 @@ def _verdict(body: Mapping[str, Any]) -> str:
     verdict, before = _object(body, "verdict"), _object(body, "before")
     was = f"{before.get('action')} ({before.get('reason')})" if before else "new"
     by = f", by {verdict.get('limit_from')}" if verdict.get("limit_from") else ""
-    would = _object(verdict, "would")
+    would, last = _object(verdict, "would"), _object(verdict, "wrap_up")
+    calls = f"; last calls: {last.get('calls')}" if last else ""
     shadow = f"; in shadow: {would.get('action')} ({would.get('reason')})" if would else ""
     return _short(
         f"{was} -> {verdict.get('action')} ({verdict.get('reason')}{by}): "
-        f"{verdict.get('message')}{shadow}"
+        f"{verdict.get('message')}{calls}{shadow}"
     )
 
 

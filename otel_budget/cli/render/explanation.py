@@ -9,7 +9,7 @@ from otel_budget import semconv
 from otel_budget.cli.render.audit import line
 from otel_budget.core import budget_json, verdict_json
 from otel_budget.logs.text import printable
-from otel_budget.policy.format import amount, describe, percent
+from otel_budget.policy.format import amount, describe, last_calls, percent
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -58,6 +58,9 @@ def _numbers(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "progress", f"{progress}{may}"
     for budget in verdict.budgets:
         yield "budget", _budget(budget)
+    if not verdict.should_continue:
+        allowed = "none" if verdict.wrap_up is None else last_calls(verdict.wrap_up)
+        yield "last calls", allowed
     yield "limit from", verdict.limit_from or "none: nothing binds"
     age = "there were none"
     if verdict.data_at is not None:

@@ -9,7 +9,7 @@ from otel_budget.core import verdict_json
 from otel_budget.core.budget import Mode
 from otel_budget.logs.text import printable
 from otel_budget.policy.budget_words import describe_resource, moment, of_group
-from otel_budget.policy.format import amount, describe, rest_of
+from otel_budget.policy.format import amount, describe, last_calls, rest_of
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import BudgetState, Verdict
@@ -23,6 +23,8 @@ def in_words(verdict: Verdict) -> str:
     if verdict.run_state == semconv.VANISHED:
         first += " (the run is no longer seen, and never reported its end)"
     lines = [first, f"  {_when(verdict)}", *asking_in_words(verdict)]
+    if verdict.wrap_up is not None:
+        lines.append(f"  {'last calls':<11} {last_calls(verdict.wrap_up)}, to finish")
     if (would := verdict.would) is not None:
         origin = "" if would.limit_from is None else f", by {would.limit_from}"
         lines.append(

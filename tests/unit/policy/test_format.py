@@ -6,7 +6,8 @@ import pytest
 
 from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
 from otel_budget.core.quantities import Number
-from otel_budget.policy.format import amount, calls_left, percent, rest_of, time_left
+from otel_budget.core.wrap_up import WrapUp
+from otel_budget.policy.format import amount, calls_left, last_calls, percent, rest_of, time_left
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,15 @@ def test_what_is_left_of_a_resource_is_said_in_calls_and_in_time(
 ) -> None:
     """As far as it is known."""
     assert rest_of(forecast) == said
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        (WrapUp(1), "1 call"),
+        (WrapUp(2, 14_480, Decimal("0.25"), 60.0), "2 calls, 14,480 tokens, $0.25, 60 s at most"),
+        (WrapUp(1, None, None, 21.5), "1 call, 21 s at most"),
+    ],
+)
+def test_last_calls_are_said_with_what_is_known_of_them(allowed: WrapUp, said: str) -> None:
+    assert last_calls(allowed) == said

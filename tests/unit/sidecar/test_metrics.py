@@ -245,3 +245,20 @@ def test_a_verdict_past_its_lease_has_no_series_and_is_counted(busy: Sidecar) ->
     assert found["otel_budget_sidecar_expired_verdicts"] == {(): 2.0}
     for metric in (semconv.VERDICT, semconv.VERDICT_INFO, semconv.USED, semconv.REMAINING):
         assert metric.name not in found
+
+
+def test_a_run_that_may_make_its_last_calls_is_told_from_one_that_may_not(tmp_path: Path) -> None:
+    """An operator sees how many; of a run past its limit, and of one that goes on, none."""
+    runs = []
+    for name, calls in (("wraps-up", 9), ("over", 10), ("goes-on", 1)):
+        shown = session(name, 100, limits={semconv.API_CALLS: 10})
+        kept = shown.attributes._replace(wrap_up_calls=1.0)
+        counters = {**shown.counters, (semconv.API_CALLS, ""): calls}
+        runs.append(shown._replace(attributes=kept, counters=counters))
+    parts = sidecar(tmp_path, reading(*runs))
+    ticks(parts, 1)
+    found = samples(parts.metrics_page())
+    assert found[semconv.VERDICT_LAST_CALLS.name] == {("wraps-up",): 1.0}
+    told = {labels[0]: labels[2] for labels in found[semconv.VERDICT_INFO.name]}
+    assert told == {"wraps-up": "wrap_up", "over": "limit_exceeded", "goes-on": "within_limits"}
+    parts.storage.close()
