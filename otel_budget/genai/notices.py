@@ -101,13 +101,13 @@ class Notices:
             session_id, calls, PAGE,
         )  # fmt: skip
 
-    def unasked(self, session_id: str, calls: int, of: int, scope: str) -> None:
-        """Say that calls of a run were seen, and that no adapter asked before them."""
+    def unasked(self, session_id: str, scope: str) -> None:
+        """Say that a call of a run was seen, and that no adapter asked before it, as of others."""
         self._say(
-            "run %r: %s of %s model calls were made without the adapter; the first was seen by %s. "
-            "They are counted, but could not be refused. Is the adapter missing somewhere "
-            "(run_config=, budgeted(), callbacks)? docs/adapters.md", session_id, calls, of,
-            library(scope),
+            "run %r: a model call was made without the adapter, and seen by %s: such calls are "
+            "counted, but cannot be refused (said once for a run). Is the adapter missing "
+            "somewhere (install(), run_config=, budgeted(), callbacks)? docs/adapters.md",
+            session_id, library(scope),
         )  # fmt: skip
 
     def forgotten(self, session_id: str, model: object, framework: str, instead: str) -> None:

@@ -71,6 +71,7 @@ class RunSink:
         """Calls that an adapter asked for before, and calls that only a span reported."""
         self.unasked_by = ""
         """Who reported the first of those."""
+        self._said_unasked = False
 
     @property
     def run(self) -> GovernedRun | None:
@@ -98,6 +99,9 @@ class RunSink:
         elif call.is_call:
             self.unasked_by = self.unasked_by or call.scope
             self.unasked += 1
+        if self.unasked and self.asked and not self._said_unasked:
+            self._said_unasked = True
+            CALL_TRACKER.say(CALL_TRACKER.notices.unasked, self.session_id, self.unasked_by)
         recorder = self._held()
         if recorder is None:
             UNATTRIBUTED.add(call, None)
@@ -196,7 +200,7 @@ def _default_prices() -> Prices:
 
 
 class MissedCalls:
-    """Says at a run's beginning and end which of its calls are counted nowhere, or unasked."""
+    """Says at a run's beginning and end which of its calls are counted nowhere."""
 
     def __init__(self, span: Span, sink: RunSink) -> None:
         """Begin with the run. span: the run's own."""
@@ -219,13 +223,10 @@ class MissedCalls:
         )  # fmt: skip
 
     def at_end(self, api_calls: int) -> None:
-        """Say what was not seen, not its own or not asked for. api_calls: counted in the run."""
+        """Say what was not seen, or not its own. api_calls: counted in the run."""
         sink, notices = self._sink, CALL_TRACKER.notices
         lost = CALL_TRACKER.unattributed_calls - self._unattributed
         if lost:
             notices.lost(sink.session_id, lost)
         elif not api_calls and (CALL_TRACKER.in_use or CALL_TRACKER.adapters):
             notices.nothing_seen(sink.session_id, CALL_TRACKER.adapters, spans=CALL_TRACKER.spans)
-        if sink.asked and sink.unasked:
-            of = sink.asked + sink.unasked
-            notices.unasked(sink.session_id, sink.unasked, of, sink.unasked_by)

@@ -70,3 +70,9 @@ def test_a_run_that_asks_and_is_not_answered_ends() -> None:
 
     names = run("ask", tables=range(4), hour=0.0, migrate=migrate)
     assert (done, names["verdict"].reason) == ([0, 1], "limit_exceeded")
+
+
+def test_what_is_reserved_is_held_until_it_is_counted() -> None:
+    names = run("reserve")
+    assert (names["still_held"], names["reason"]) == (4_000, "budget_busy")
+    assert names["monitor"].get_usage_report().tokens == 7_000

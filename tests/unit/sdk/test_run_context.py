@@ -444,18 +444,21 @@ def test_a_call_in_the_context_of_a_run_that_has_ended_is_said_with_its_name(
     )
 
 
-def test_a_run_says_at_its_end_what_no_adapter_asked_for(
+def test_a_run_says_at_the_first_call_that_no_adapter_asked_for_it(
     make: Make, call: Call, said: list[str]
 ) -> None:
     """Where an adapter is in use: a forgotten run_config=, say."""
     with make(session_id="half-guarded") as monitor:
         call()
         monitor.usage_sink.asked = 2
+        assert not [text for text in said if "without the adapter" in text]
+        call()
+        assert [text for text in said if "without the adapter" in text]
         call()
     with make(session_id="spans-only"):
         call()
     (text,) = [text for text in said if "without the adapter" in text]
-    assert text.startswith("run 'half-guarded': 2 of 4 model calls were made without")
+    assert text.startswith("run 'half-guarded': a model call was made without")
 
 
 def test_a_run_without_any_call_says_that_the_adapter_may_have_been_left_out(
