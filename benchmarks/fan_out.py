@@ -161,7 +161,7 @@ class _Cell(NamedTuple):
 
 def run(*, quick: bool) -> Report:
     """Play all of them."""
-    trials = 3 if quick else 20
+    trials = 3 if quick else 10
     rows: list[tuple[str, ...]] = []
     known_cells: list[tuple[int, _Cell]] = []
     random_cells: list[tuple[int, _Cell]] = []

@@ -31,6 +31,7 @@ _STOPPED = "the run was told to stop, so nothing was measured"
 
 _BOTH = "record + check"
 _NEAR = "record + check, a limit near"
+_RESERVED = "record, in a reservation"
 _DETAIL = "record + check, in detail, priced"
 _PYDANTIC_AI = "pydantic-ai"
 _PYDANTIC_AI_BUILT = "pydantic-ai, RequestUsage built"
@@ -93,9 +94,12 @@ def _report(timings: Timings, contestants: list[Contestant], rounds: int) -> Rep
         ),
         columns=("", "µs", *_BESIDE.values()),
         rows=rows,
-        goals=tuple(
-            Goal(f"{name}, {_BESIDE[other]}", timings.ratio(name, other).median, at_most, 3)
-            for name, other, at_most in _GOALS
+        goals=(
+            *(
+                Goal(f"{name}, {_BESIDE[other]}", timings.ratio(name, other).median, at_most, 3)
+                for name, other, at_most in _GOALS
+            ),
+            Goal(f"{_RESERVED}, of {_BOTH}", timings.ratio(_RESERVED, _BOTH).median, 3.0, 3),
         ),
     )
 
@@ -126,6 +130,12 @@ def _ours(calm: ResourceMonitor, near: ResourceMonitor) -> list[Contestant]:
         for _ in range(times):
             count(tokens=_TOKENS, api_call=True)
 
+    def reserve(times: int) -> None:
+        count = calm.record_operation
+        for _ in range(times):
+            with calm.reserve():
+                count(tokens=_TOKENS, api_call=True)
+
     def check(times: int) -> None:
         ask = calm.should_continue
         for _ in range(times):
@@ -136,6 +146,7 @@ def _ours(calm: ResourceMonitor, near: ResourceMonitor) -> list[Contestant]:
         Contestant("record + check, in a phase", in_phase),
         Contestant("record alone", record),
         Contestant("check alone", check),
+        Contestant(_RESERVED, reserve),
         Contestant(_NEAR, lambda n: _record_and_check(near, 0.9, n)),
         Contestant("record + check, in detail", _in_detail(calm, cost=None)),
         Contestant(_DETAIL, _in_detail(calm, cost=_COST)),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MARGIN: Final = 1.645
 #: Calls of which nobody can tell how they scatter, and by how much calls may then: a share of their
 #: size. It makes calls wait for each other near a limit, no more.
-_FEW, _FEW_SPREAD = 4.0, 0.5
+_FEW, _FEW_SPREAD = 4.0, 1.0
 #: Share by which sums of floats may be off: what just fits does.
 _ROUNDING: Final = 1e-9
 _SMALLEST: Final = Decimal("0.000001")

@@ -146,7 +146,7 @@ class Reservation(Phase):
         """US dollars still held."""
         self._of_tokens, self._of_cost = of_tokens, of_cost
         self.is_guess = False
-        """It was taken before anybody knew what the run's calls use."""
+        """It is all that was left when nobody knew what calls use: the others wait for that."""
         self.claimed = 0
         """Calls inside that began, and that it pays for."""
         self.is_open = True
@@ -507,13 +507,14 @@ class Room:
                 held = held or short
         if held is not None:
             return held
+        is_all = want.tokens is None or want.cost is None
         if want.is_guess:
             want = self._within(want)
         amounts = Amounts(want.tokens or 0, want.api_calls, want.cost or _NO_MONEY)
         if self.credit is not None and not self.credit.take(amounts):
             return Short(self, semconv.TOKENS, amounts.tokens, is_held=not self.credit.is_spent)
         reservation = Reservation(self, *amounts, *want[3:5], around)
-        reservation.is_guess = want.is_guess
+        reservation.is_guess = is_all
         for room in self.rooms:
             room._hold(reservation, amounts, want)  # noqa: SLF001 - its own class
         return reservation
