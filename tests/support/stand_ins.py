@@ -10,10 +10,11 @@ import asyncio
 import importlib
 import itertools
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -45,9 +46,75 @@ class Callbacks:
 class Message(SimpleNamespace):
     """A message of LangChain's: weak references to it are possible."""
 
+    def model_copy(self, update: dict[str, Any]) -> Message:
+        """Return another one with these fields."""
+        return Message(**vars(self) | update)
 
-class Cached:
-    """LangChain's base of chat models, as far as its cache goes."""
+
+class Text(SimpleNamespace):
+    """A message of LangChain's that is made of a text."""
+
+    def __init__(self, content: str, **more: Any) -> None:
+        """Say something."""
+        super().__init__(content=content, **more)
+
+
+@dataclass
+class Response:
+    """What LangChain's agents get of a model."""
+
+    result: list[Any]
+    structured_response: Any = None
+
+
+class ChatModel:
+    """LangChain's base of chat models: asks its callbacks, as far as a model of a test does."""
+
+    def __init__(self, callbacks: Any = None) -> None:
+        """Ask this manager of callbacks."""
+        self._callbacks, self.asked = callbacks, list[Any]()
+
+    def _answer(self, messages: list[Any], kwargs: Any) -> Any:
+        run_id = uuid.uuid4()
+        handlers = self._callbacks.configure([]).handlers
+        for each in handlers:
+            each.on_chat_model_start({}, [messages], run_id=run_id)
+        self.asked.append((messages, kwargs))
+        usage = {"input_tokens": 9, "output_tokens": 1}
+        message = Message(
+            type="ai", content="said", usage_metadata=usage, response_metadata={}, tool_calls=[],
+            id=unique(),
+        )  # fmt: skip
+        found = SimpleNamespace(generations=[[SimpleNamespace(message=message)]], llm_output=None)
+        for each in handlers:
+            each.on_llm_end(found, run_id=run_id)
+        return found
+
+    def generate(self, messages: list[list[Any]], **kwargs: Any) -> Any:
+        """Answer."""
+        return self._answer(messages[0], kwargs)
+
+    async def agenerate(self, messages: list[list[Any]], **kwargs: Any) -> Any:
+        """Answer."""
+        return self._answer(messages[0], kwargs)
+
+    def stream(self, asked: Any, **kwargs: Any) -> Iterator[Any]:
+        """Answer in two pieces."""
+        message = self._answer(asked, kwargs).generations[0][0].message
+        yield Message(**vars(message))
+        yield message
+
+    async def astream(self, asked: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Answer in two pieces."""
+        for piece in self.stream.__wrapped__(self, asked, **kwargs):  # type: ignore[attr-defined]
+            yield piece
+
+    def _convert_input(self, asked: Any) -> Any:
+        return SimpleNamespace(to_messages=lambda: [asked])
+
+
+class Cached(ChatModel):
+    """The same, as far as its cache goes."""
 
     def _convert_cached_generations(self, found: list[Any]) -> list[Any]:
         """Return what the cache had as LangChain does: messages anew, at no cost."""
@@ -261,6 +328,23 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
                 vars(sys.modules[package]).pop(module_name, None)
 
 
+def _langgraph() -> dict[str, Any]:
+    """Return LangGraph and LangChain's agents, as far as the middleware uses them."""
+    middleware = {"AgentMiddleware": dict, "hook_config": None}
+    extended = make_dataclass("ExtendedModelResponse", ["model_response", "command"])
+    return {
+        "langgraph": {}, "langgraph.errors": {"GraphBubbleUp": type("BubbleUp", (Exception,), {})},
+        "langgraph.types": {"Command": make_dataclass("Command", ["update"])},
+        "langchain": {}, "langchain.agents": {}, "langchain.agents.middleware": middleware,
+        "langchain.agents.middleware.types": {
+            "ModelResponse": Response, "ExtendedModelResponse": extended,
+        },
+        "langchain.agents.structured_output": {
+            "StructuredOutputError": type("StructuredOutputError", (Exception,), {}),
+        },
+    }  # fmt: skip
+
+
 @pytest.fixture
 def langchain(adapter: Load) -> Any:
     """The adapter for LangChain, over stand-ins."""
@@ -275,9 +359,9 @@ def langchain(adapter: Load) -> Any:
     callbacks = {"BaseCallbackHandler": type("Handler", (), {}), "CallbackManager": sync,
                  "AsyncCallbackManager": other}  # fmt: skip
     return adapter("langchain", {
-        "langchain_core": {}, "langchain_core.messages": {
-            "HumanMessage": SimpleNamespace, "ToolMessage": SimpleNamespace,
-        }, "langchain_core.callbacks": callbacks, "langchain_core.tracers": {},
+        "langchain_core": {}, **_langgraph(),
+        "langchain_core.messages": {"HumanMessage": Text, "ToolMessage": Text},
+        "langchain_core.callbacks": callbacks, "langchain_core.tracers": {},
         "langchain_core.language_models": {"BaseChatModel": type("ChatModel", (Cached,), {})},
         "langchain_core.tracers.context": tracers,
     })  # fmt: skip
