@@ -274,3 +274,14 @@ class TestRefusals:
         assert refusals.look(self.STOP) is self.STOP
         refusals.allowed()
         assert refusals.look(self.STOP) is None
+
+
+def test_a_run_below_another_waits_for_the_limits_of_that_one(make: Make) -> None:
+    """A raise there lets it go on here."""
+    above = make(max_tokens=100)
+    below = make(parent=above)
+    below.record_operation(100)
+    answer = asking(below)
+    assert below.verdict.reason == Reason.PARENT_STOPPED
+    above.update_limits(max_tokens=1000)
+    assert answer().should_continue
