@@ -193,8 +193,10 @@ def test_the_metrics_of_every_alert_are_there_with_the_labels_it_asks_for(fleet:
             # Which of the states there are depends on the moment; that the label is there does not.
             labels = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", inside)
             metric = selector.partition("{")[0]
-            if metric == semconv.LIMIT_UNJUDGED.name:
-                continue  # only of programs that are not ours: these export all that is limited
+            if metric in (semconv.LIMIT_UNJUDGED.name, semconv.WAITING_SINCE.name):
+                # Only of programs that are not ours: these export all that is limited; and only of
+                # runs that wait until they may go on.
+                continue
             anything = ",".join(f'{label}!=""' for label in labels)
             asked = f"last_over_time({metric}{{{anything}}}[5m])"
             assert fleet.prometheus.vector(asked, fleet.troubled_at), (name, selector)
