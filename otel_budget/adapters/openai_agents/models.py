@@ -71,10 +71,10 @@ class Budget:
 
     async def _call(self, asked: Asked, name: str | None) -> ReportedCall:
         settings = asked["model_settings"]
-        expected = Expected(
-            text_size([asked["system_instructions"], asked["input"]]),
-            getattr(settings, "max_tokens", None),
-        )
+        most, expected = getattr(settings, "max_tokens", None), None
+        if most is not None:  # nothing else bounds an answer
+            said = [asked["system_instructions"], asked["input"]]
+            expected = Expected(text_size(said), most)
         tier = asked_tier(settings)
         try:
             return await ReportedCall.begin(

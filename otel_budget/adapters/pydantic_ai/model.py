@@ -115,7 +115,8 @@ class Budget:
 
     async def _call(self, asked: Asked) -> ReportedCall:
         most = field(asked["model_settings"], "max_tokens")
-        expected = Expected(text_size(asked["messages"]), most)
+        # Nothing else bounds an answer.
+        expected = None if most is None else Expected(text_size(asked["messages"]), most)
         try:
             return await ReportedCall.begin(SCOPE, self.monitor, expected=expected)
         except BudgetExceeded as stop:
