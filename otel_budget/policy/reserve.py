@@ -193,6 +193,16 @@ def forbids_wrap_up(verdict: Verdict) -> bool:
     return ordered and verdict.wrap_up is None
 
 
+def larger(allowed: WrapUp, other: WrapUp) -> WrapUp:
+    """Return an allowance with the larger amounts of both; what the other does not know stays."""
+
+    def most(one: Any, two: Any) -> Any:
+        return one if one is None or two is None else max(one, two)
+
+    calls, *amounts = allowed
+    return WrapUp(calls, *map(most, amounts, other[1:]))
+
+
 def within(allowed: WrapUp | None, remaining: Mapping[str, Number]) -> WrapUp | None:
     """Return what of an allowance is within what is left; None: nothing. remaining: as above."""
     if allowed is None or any(n not in FURTHER and left <= 0 for n, left in remaining.items()):

@@ -27,7 +27,7 @@ from otel_budget.policy.briefing import briefing_of
 from otel_budget.policy.families import stopped_below
 from otel_budget.policy.format import amounts, describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
-from otel_budget.policy.reserve import Reserved, forbids_wrap_up, within
+from otel_budget.policy.reserve import Reserved, forbids_wrap_up, larger, within
 from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
@@ -211,8 +211,8 @@ class Guard:
         if forbids_wrap_up(theirs) or (allowed is None and not self.local.last_calls().pace.calls):
             return theirs if allowed is None else replace(theirs, wrap_up=None)
         here = self.local.allowance(self._their_limits())
-        if allowed is not None and here is not None:
-            here = within(allowed, self.left())
+        if allowed is not None and here is not None:  # of how large a call is, both know a part
+            here = within(larger(allowed, here), self.left())
         if here is not None and self.family is not None:
             here = within(here, self.family.left_above())
         return theirs if here == allowed else replace(theirs, wrap_up=here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Reason
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import LimitStatus, Verdict
+from otel_budget.core.wrap_up import WrapUp
 from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.budgets import NO_POOLS, Pools, budget_state
 from otel_budget.policy.families import NOTHING_ABOVE, Above, above_children
+from otel_budget.policy.reserve import larger
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.verdict_cache import CachedVerdict
@@ -215,3 +218,9 @@ def test_that_nothing_may_be_used_any_more_is_news() -> None:
     same, other, news = (CachedVerdict(one).fingerprint for one in (first, smaller, over))
     assert same == other
     assert same != news
+
+
+def test_of_two_allowances_the_larger_amounts_hold() -> None:
+    """A sidecar knows what was scraped, a run each call: of the same call they say two sizes."""
+    theirs, own = WrapUp(1, 470, None, 90.0), WrapUp(2, 540, Decimal(1), None)
+    assert larger(theirs, own) == WrapUp(1, 540, None, 90.0)
