@@ -61,6 +61,8 @@ _DRAWN: dict[str, st.SearchStrategy[Any]] = {
     ),
     "parent": st.none() | st.sampled_from(["p", RUN]),
     "wrap_up_calls": calls,
+    "waiting_since": st.none() | st.sampled_from([T0, T0 + 1]),
+    "limits_from_outside": st.none() | st.sampled_from([0.0, 1.0]),
 }
 attributes = st.builds(RunAttributes, **_DRAWN)
 
