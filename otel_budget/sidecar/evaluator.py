@@ -26,7 +26,7 @@ from otel_budget.sidecar.failing_runs import Failing, unstorable
 from otel_budget.sidecar.family_verdicts import FamilyVerdicts
 from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.hold_refusals import HoldRefusals
-from otel_budget.sidecar.reservations import Reservations, held_now
+from otel_budget.sidecar.reservations import Reservations, held_now, needs_sync
 from otel_budget.sidecar.returning_runs import ReturningRuns
 from otel_budget.sidecar.shared_budgets import SharedBudgets
 from otel_budget.sidecar.storage.base import NO_SHARED_CHANGES, Changes, StorageError
@@ -331,7 +331,8 @@ class Evaluator:
         try:
             found = self._reservations.take(orders, now)
             shared = self._holds.changes(NO_SHARED_CHANGES, self._disk.ahead)
-            self._storage.commit(Changes(self._sequence, shared=shared))
+            unsynced = not any(map(needs_sync, orders))
+            self._storage.commit(Changes(self._sequence, shared=shared, unsynced=unsynced))
         except BaseException:
             holds.undo()
             raise

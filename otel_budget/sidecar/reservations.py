@@ -67,6 +67,15 @@ class Release(NamedTuple):
 Order = Reserve | Commit | Extend | Release
 
 
+def needs_sync(order: Order) -> bool:
+    """Tell whether an order has to outlast a machine that fails in the next moment.
+
+    What was used, or is given back, need not: without it more is held, until the lease ends or a
+    sample shows the use.
+    """
+    return isinstance(order, Reserve | Extend)
+
+
 class Reserved(NamedTuple):
     """How a reservation stands after an order."""
 

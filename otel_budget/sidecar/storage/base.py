@@ -121,6 +121,9 @@ class Changes:
     """What changed in the books of budgets that runs share."""
     shared: SharedChanges = NO_SHARED_CHANGES
     """What of shared budgets beside their books is new."""
+    unsynced: bool = False
+    """True if the machine may lose it that fails in the next moment; a process that is killed must
+    not."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""

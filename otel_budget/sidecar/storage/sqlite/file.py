@@ -16,7 +16,7 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +96,18 @@ class OpenFile:
         if free > _FREE_MOST:
             with contextlib.suppress(sqlite3.Error):  # there is a next time
                 self.connection.executescript(f"PRAGMA incremental_vacuum({_FREE_MOST})")
+
+    @contextlib.contextmanager
+    def unsynced(self, wanted: bool) -> Iterator[None]:  # noqa: FBT001 - all that is asked
+        """Let commits be safe from the end of the process, and not from that of the machine."""
+        if not wanted:
+            yield
+            return
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self.connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         """Close it. The lock goes last: closing a file ends all locks on it, SQLite's too."""

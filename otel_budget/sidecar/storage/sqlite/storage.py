@@ -346,7 +346,7 @@ class SqliteStorage:
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing."""
         if changes or self._archive.is_behind or self._audit.is_behind:
-            with _as_storage_errors():
+            with _as_storage_errors(), self._file.unsynced(changes.unsynced):
                 self._commit(changes)
 
     def _commit(self, changes: Changes) -> None:
