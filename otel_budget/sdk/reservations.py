@@ -61,6 +61,16 @@ class Credit(Protocol):
     def is_spent(self) -> bool:
         """True if what was asked for in vain last is more than is left, whoever holds it."""
 
+    @property
+    def problem(self) -> str:
+        """Why what was asked for in vain last is not to be had, for people."""
+
+    def fetch(self) -> bool:
+        """Ask whoever grants it for what is lacking; True if there is more now.
+
+        This one waits for the answer: it is called with no lock held.
+        """
+
 
 class Request(NamedTuple):
     """What is to be held. None: what the next calls are forecast to use."""
@@ -106,6 +116,8 @@ class Short(NamedTuple):
     wanted: Number
     is_held: bool
     """It would fit if nobody held anything."""
+    is_shared: bool = False
+    """It is not the run's own limits that it lacks room of, but budgets that it shares."""
 
 
 class Waiting(Protocol):
@@ -267,6 +279,8 @@ class Reservation(Phase):
             self._is_known()
         self._hold_less(of_tokens, of_calls, of_cost)
         if room.credit is not None:
+            if around is not None:  # the rest has been settled there
+                tokens, api_calls, cost = of_tokens, of_calls, of_cost
             room.credit.settle(Amounts(tokens, api_calls, cost or _NO_MONEY))
         if room.rooms[-1].waiting:
             room.serve()
@@ -355,6 +369,7 @@ class Room:
         self.open: set[Reservation] = set()
         """What is under way."""
         self.waiting.clear()
+        self.credit = None
         self._looks = self._samples = -1
         self._next, self._last_calls = UNKNOWN, 0
         self._limits: dict[str, Number] = {}
@@ -512,7 +527,8 @@ class Room:
             want = self._within(want)
         amounts = Amounts(want.tokens or 0, want.api_calls, want.cost or _NO_MONEY)
         if self.credit is not None and not self.credit.take(amounts):
-            return Short(self, semconv.TOKENS, amounts.tokens, is_held=not self.credit.is_spent)
+            spent = self.credit.is_spent
+            return Short(self, semconv.TOKENS, amounts.tokens, is_held=not spent, is_shared=True)
         reservation = Reservation(self, *amounts, *want[3:5], around)
         reservation.is_guess = is_all
         for room in self.rooms:

@@ -79,7 +79,7 @@ class Reserver:
             return None
         request = self._request(expected, said)
         waits = self._may_wait() and not attribution.in_event_loop()
-        found = self.room.take(request, around, surely=waits)
+        found = self._take(request, around, surely=waits)
         if is_held(found) and waits:
             found = wait_for_room(self.room, request, self._recorder.check_before_call, LONGEST)
         return self._owned(self._granted(found, request))
@@ -94,11 +94,40 @@ class Reserver:
             return None
         request = self._request(expected, said)
         waits = self._may_wait() and attribution.in_event_loop()
-        found = self.room.take(request, around, surely=waits)
+        found = await self._take_async(request, around, surely=waits)
         if is_held(found) and waits:
             check = self._recorder.check_before_call
             found = await wait_for_room_async(self.room, request, check, LONGEST)
         return self._owned(self._granted(found, request))
+
+    def _take(
+        self, request: Request, around: Reservation | None = None, *, surely: bool = False
+    ) -> Reservation | Short | None:
+        """Take room; where only shared budgets lack it, ask for more first, and wait for that.
+
+        It takes milliseconds. A blocking call in an event loop holds that up for longer anyway.
+        """
+        room = self.room
+        found = room.take(request, around, surely=surely)
+        if isinstance(found, Short) and found.is_shared and room.credit is not None:
+            room.credit.fetch()
+            return room.take(request, around, surely=surely)
+        return found
+
+    async def _take_async(
+        self, request: Request, around: Reservation | None = None, *, surely: bool = False
+    ) -> Reservation | Short | None:
+        """Do the same without blocking the event loop."""
+        room = self.room
+        found = room.take(request, around, surely=surely)
+        if not (isinstance(found, Short) and found.is_shared) or room.credit is None:
+            return found
+        if not attribution.in_event_loop():  # Trio's, say
+            return self._take(request, around, surely=surely)
+        from asyncio import to_thread  # callers of this have it loaded
+
+        await to_thread(room.credit.fetch)
+        return room.take(request, around, surely=surely)
 
     @staticmethod
     def _owned(found: Reservation | None) -> Reservation | None:
@@ -133,7 +162,7 @@ class Reserver:
         recorder = self._recorder
         if not recorder.may_go_on():
             recorder.check_before_call()
-        found = recorder.room.take(request)
+        found = self._take(request)
         if is_held(found) and timeout != 0 and self._may_wait() and not attribution.in_event_loop():
             found = wait_for_room(recorder.room, request, recorder.check_before_call, timeout)
         return self._granted(found, request) or Reservation.of_nothing(recorder.room)
@@ -141,7 +170,7 @@ class Reserver:
     async def reserve_async(self, request: Request, timeout: float | None) -> Reservation:  # noqa: ASYNC109 - the twin of the above
         """Do the same without blocking the event loop."""
         self._recorder.check_before_call()
-        found = self.room.take(request)
+        found = await self._take_async(request)
         if is_held(found) and timeout != 0 and self._may_wait():
             check = self._recorder.check_before_call
             found = await wait_for_room_async(self.room, request, check, timeout)
@@ -163,20 +192,22 @@ class Reserver:
         verdict = guard.verdict(guard.progress)
         if not verdict.should_continue:
             return guard.refusal(verdict)
-        reason = Reason.WRAP_UP
+        reason, message, credit = Reason.WRAP_UP, lack.message, self.room.credit
+        if short.is_shared and credit is not None:
+            message = credit.problem
         if short.is_held:
             reason = Reason.BUDGET_BUSY
-        elif lack.used >= lack.limit:
+        elif not short.is_shared and lack.used >= lack.limit:
             reason = Reason.LIMIT_EXCEEDED
         if not short.is_held and not request.asked:
             guard.told_to_stop = True
-        decided = f"{verdict.decision_id}\x1f{reason}\x1f{lack.message}".encode()
+        decided = f"{verdict.decision_id}\x1f{reason}\x1f{message}".encode()
         return guard.refusal(
             replace(
                 verdict,
                 action=Action.STOP,
                 reason=reason,
-                message=lack.message,
+                message=message,
                 wrap_up=guard.allowance() if reason is Reason.WRAP_UP else None,
                 decision_id=hashlib.sha256(decided).hexdigest()[: len(verdict.decision_id)],
             )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import trace
 
 from otel_budget import semconv
+from otel_budget.core.budget import Mode
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.reasons import Reason
 from otel_budget.genai import attribution
@@ -30,7 +31,7 @@ from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
 from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.refusals import Refusals
 from otel_budget.sdk.reservations import Room
-from otel_budget.sdk.sidecar_client.lease import Lease
+from otel_budget.sdk.sidecar_client.lease import DEFAULT_LEASE, Lease
 from otel_budget.sdk.usage_sinks import MissedCalls, RunSink
 from otel_budget.sdk.verdict_callback import VerdictCallback
 from otel_budget.sdk.verdict_filter import OtherRuns, Predecessor
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from otel_budget.sdk.kinship import Kinship
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.sidecar_client.client import VerdictClient
+    from otel_budget.sdk.sidecar_client.slices import Slices
 
 #: How far back an exception's causes are followed.
 _DEEPEST_CAUSE: Final = 20
@@ -54,6 +56,9 @@ NOT_YET_ASKED = "it was not asked yet"
 
 class RunController:
     """Everything of one run but the questions and the counting."""
+
+    _slices: Slices | None = None
+    """What it was granted of budgets that it shares; None: it shares none."""
 
     def __init__(
         self,
@@ -164,6 +169,8 @@ class RunController:
             return
         self.checkpoints.outcome = outcome if orderly else None
         try:
+            if self._slices is not None:
+                self._slices.close()
             if self._client is not None:
                 self._client.stop()
             if self.engagement is not None:
@@ -276,6 +283,7 @@ class RunController:
                 "before it", verdict.session_id, verdict.action, verdict.reason,
             )  # fmt: skip
             return
+        self._mind_budgets(verdict)  # before it is in force: what is asked then is to be held
         if self._lease is not None and self._lease.renew(verdict):
             if self._client is not None:
                 self._client.withdraw_nudge()  # the verdict tells whether one is needed
@@ -284,6 +292,16 @@ class RunController:
             self.guard.receive(verdict)
             if self.engagement is not None:
                 self.engagement.judged()
+
+    def _mind_budgets(self, verdict: Verdict) -> None:
+        """Take room of the budgets that the run shares before it is used, if it shares any."""
+        if self._slices is None:
+            shares = any(one.mode is Mode.ENFORCE for one in verdict.budgets)
+            if not shares or self._client is None or self.record.closed_at is not None:
+                return
+            self._slices = self.room.credit = self._client.slices(self.room.look)
+        seconds = DEFAULT_LEASE if verdict.lease_seconds is None else verdict.lease_seconds
+        self._slices.heard(verdict, seconds=seconds)
 
     def nudge(self) -> None:
         """Ask the sidecar to look at the run now; returns at once."""

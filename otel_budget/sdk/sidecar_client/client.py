@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.sdk.run_record import RunRecord
+    from otel_budget.sdk.sidecar_client.slices import Slices
+
+
+def _finish_both(first: Callable[[float], bool], seconds: float) -> bool:
+    """Have slices given back, and runs handed over: what is not given back ends with its lease."""
+    until = time.monotonic() + seconds
+    first(seconds)
+    return HANDOVERS.finish(max(0.0, until - time.monotonic()))
 
 
 class Links:
@@ -96,6 +105,8 @@ class VerdictClient:
         self._link: VerdictStream | None = None
         self._stopped = False
         self._reachable: bool | None = None
+        self._finish_slices: Callable[[float], bool] | None = None
+        """Waits, within seconds, until what was granted of shared budgets is given back."""
 
     @property
     def problem(self) -> str:
@@ -133,7 +144,15 @@ class VerdictClient:
         """
         if run:
             HANDOVERS.add(self._address, run)
-        return HANDOVERS.finish
+        first = self._finish_slices
+        return HANDOVERS.finish if first is None else partial(_finish_both, first)
+
+    def slices(self, on_more: Callable[[], None]) -> Slices:
+        """Return the run's credit of shared budgets. on_more: called when there may be more."""
+        from otel_budget.sdk.sidecar_client.slices import TENDERS  # few runs share budgets
+
+        self._finish_slices = partial(TENDERS.finish, self._address)
+        return TENDERS.slices(self._address, self.session_id, on_more)
 
     def stop(self) -> None:
         """Stop following; does not wait for the threads, which end in a moment."""

@@ -30,6 +30,8 @@ _KEPT_MOST: Final = 8
 _READ: Final = 100_000
 #: Seconds between two tries, and how many.
 _AGAIN_AFTER, _TRIES = 0.05, 5
+#: Seconds for one answer, and after which none is asked for again: a call may wait for it.
+_TIMEOUT, _LONGEST = 2.0, 3.0
 _AWAY: Final = (OSError, http.client.HTTPException)
 _AGAIN: Final = (http.client.SERVICE_UNAVAILABLE, http.client.BAD_GATEWAY)
 _GOOD, _REDIRECTS = 200, 300
@@ -133,12 +135,12 @@ class Reservations:
         self, method: str, path: str, body: Mapping[str, object] | None, headers: Mapping[str, str]
     ) -> tuple[int, Any]:
         """Return status and JSON of an answer; one that is lost is asked for again."""
-        text = None if body is None else json.dumps(body)
+        text, until = None if body is None else json.dumps(body), time.monotonic() + _LONGEST
         for left in reversed(range(_TRIES)):
             try:
                 status, said = self._once(method, path, text, headers)
             except _AWAY:
-                if not left:
+                if not left or time.monotonic() >= until:
                     raise
             else:
                 if status not in _AGAIN or not left:
@@ -178,7 +180,7 @@ class _Line:
     """One connection that is kept."""
 
     def __init__(self, address: SidecarAddress) -> None:
-        self._line, self._kept = Connection(address), ExitStack()
+        self._line, self._kept = Connection(address, _TIMEOUT), ExitStack()
         self._call: Call | None = None
 
     @property

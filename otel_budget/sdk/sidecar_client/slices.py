@@ -142,7 +142,7 @@ class Slices:
         self._used_at = self._taken_at = self._committed_at = clock()
         self._retry_at = self._off_until = -math.inf
         self._said: set[str] = set()
-        self._closed = self._has_used = False
+        self._closed = self._has_used = self._is_away = False
         self._process = os.getpid()
         self.refused: Refused | None = None
         """Why what is wanted was not to be had when it was asked for last."""
@@ -205,6 +205,16 @@ class Slices:
         return beyond or (refused is not None and refused.reason == ReservationRefusal.EXCEEDED)
 
     @property
+    def problem(self) -> str:
+        """Why what was asked for in vain last is not to be had, for people."""
+        refused = self.refused
+        if refused is not None:
+            return f"{refused.detail}: stop"
+        if self._is_away:
+            return "the sidecar that grants what is left of a shared budget does not answer: stop"
+        return "what is left of a shared budget does not suffice for this call: stop"
+
+    @property
     def lacks(self) -> bool:
         """True if something was asked for in vain, and may be had now."""
         return self._wanted is not None and self._binds(self._clock())
@@ -215,7 +225,8 @@ class Slices:
         Not in an event loop.
         """
         with self._lock:
-            self._retry_at = -math.inf
+            if not self._is_away:
+                self._retry_at = -math.inf
         got = self._get()
         self._work(self)
         return got
@@ -319,10 +330,11 @@ class Slices:
         except Exception as exc:  # noqa: BLE001 - whatever it is, the run goes on as without
             logger.debug("reservations: %s", exc)
             with self._lock:
-                self._retry_at = self._clock() + _AWAY
+                self._is_away, self._retry_at = True, self._clock() + _AWAY
             return False
         now = self._clock()
         with self._lock:
+            self._is_away = False
             if isinstance(found, Held):
                 self._slices.append(_Slice(found.id, amounts, now + found.lease_seconds))
                 self._left, self.refused = _more(self._left, amounts), None
