@@ -96,18 +96,23 @@ def _decision() -> list[Builder]:
         ),
         figure(
             "Because",
-            "Status and reason of the verdict; and, of a run that is told to stop, that it may "
-            "still make its last calls to finish. Each reason is explained in the docs.",
+            "Status and reason of the verdict. Each reason is explained in the docs.",
             Query(f"max by (status, reason) ({info})", "{{status}}: {{reason}}", instant=True),
-            Query(
-                f"max({select(semconv.VERDICT_LAST_CALLS, ONE)})",
-                "may make last calls",
-                instant=True,
-            ),
             unit="none",
             text="name",
-            span=8,
+            span=6,
             no_value="no verdict now",
+        ),
+        figure(
+            "Last calls",
+            "Calls that a run which is told to stop may still make, to finish with what it has.",
+            Query(
+                f"max({select(semconv.VERDICT_LAST_CALLS, ONE)}) or "
+                f"0 * max({select(semconv.VERDICT, ONE)})"
+            ),
+            unit="none",
+            span=2,
+            no_value="no verdict",
         ),
         figure(
             "State",

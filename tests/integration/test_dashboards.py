@@ -123,7 +123,7 @@ def test_a_run_can_be_looked_at_without_a_sidecar(fleet: Fleet) -> None:
     assert empty == {
         f"otel-budget-session / {name}"
         for name in (
-            "Verdict / A", "Because / A", "Status, verdict and state / A",
+            "Verdict / A", "Because / A", "Last calls / A", "Status, verdict and state / A",
             "Status, verdict and state / B", "Calls left / A",
             *(f"Runs out in / {query}" for query in "ABC"),
             *(f"Time to each limit, and to the end / {query}" for query in "ACD"),

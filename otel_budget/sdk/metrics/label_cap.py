@@ -42,6 +42,9 @@ _KEYS: Final = (
     "(a sidecar reads those that are in its scope_labels)"
 )
 
+#: Values of our own, which are always told apart: there are no more of them.
+_OWN_VALUES: Final = frozenset((semconv.UNSPECIFIED, semconv.UNATTRIBUTED, semconv.OTHER))
+
 #: Runs fold under separate locks, into one counter.
 _folding = ProcessLock()
 
@@ -59,7 +62,7 @@ class LabelCap:
         """Return the value to use for a label: itself, cut to length, or ``other``."""
         value = value[:MAX_LENGTH]
         admitted = self._admitted.setdefault(label, set())
-        if value in admitted:
+        if value in admitted or value in _OWN_VALUES:
             return value
         value = _writable(value)
         if value in admitted:

@@ -146,6 +146,20 @@ def test_labels_past_their_cap_fold_and_lose_nothing(backend: Backend, make: Mak
     assert backend.points(semconv.USAGE_TOKENS) == before
 
 
+def test_calls_outside_of_every_run_never_fold_into_other(backend: Backend, make: Make) -> None:
+    """However many workflows a process has had: nobody would see that they are no run's."""
+    for number in range(MAX_VALUES + 10):
+        backend.add(make(workflow=f"w{number}")).record_operation(1)
+    backend.points(semconv.USAGE_TOKENS)
+    backend.add(make(workflow=semconv.UNATTRIBUTED)).record_operation(7)
+    (found,) = (
+        value
+        for labels, value in backend.points(semconv.USAGE_TOKENS).items()
+        if dict(labels)["workflow"] == semconv.UNATTRIBUTED
+    )
+    assert found == 7
+
+
 def test_labels_of_ones_own_are_in_no_sums(backend: Backend, make: Make) -> None:
     """They may have any number of values, and the sums of a process stay as they are."""
     for number in range(3):
