@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from otel_budget.sdk.lifecycle.run_controller import RunController
 
 
-def wait_until_allowed(run: RunController, timeout: float | None) -> Verdict:
-    """Block until the run may go on, is refused, is over, or the time is; return the verdict."""
+def wait_until_allowed(run: RunController, timeout: float | None) -> Verdict | None:
+    """Block until the run may go on; return the verdict. None: it is refused, it is over, or the
+    time is.
+    """
     asking = _Asking(run, timeout)
     try:
         return wait.block(run.guard, asking.look)
@@ -28,8 +30,8 @@ def wait_until_allowed(run: RunController, timeout: float | None) -> Verdict:
 
 async def wait_until_allowed_async(
     run: RunController,
-    timeout: float | None,  # noqa: ASYNC109 - returns the verdict then, like its blocking twin
-) -> Verdict:
+    timeout: float | None,  # noqa: ASYNC109 - returns None then, like its blocking twin
+) -> Verdict | None:
     """Do the same without blocking the event loop."""
     asking = _Asking(run, timeout)
     try:
@@ -46,22 +48,25 @@ class _Asking:
         self._deadline = wait.Deadline(run.guard, run.record, timeout)
         self._waits = False
 
-    def look(self) -> tuple[Verdict, float]:
-        """Return the verdict, and the seconds until the next look; 0 when the wait is over."""
+    def look(self) -> tuple[Verdict | None, float]:
+        """Return the verdict if the run may go on, and the seconds until the next look; 0 when the
+        wait is over.
+        """
         verdict = self._guard.reconsider(self._guard.progress)
         self._guard.told_to_stop = not verdict.should_continue
-        if verdict.should_continue or self._record.closed_at is not None:
+        if self._record.closed_at is not None:
+            return None, 0.0
+        if verdict.should_continue:
             return verdict, 0.0
-        refusal = self._run.refusals.look(self._run.operators_stop())
-        if refusal is not None:
-            return refusal, 0.0
+        if self._run.refusals.look(self._run.operators_stop()) is not None:
+            return None, 0.0
         pause = self._deadline.pause()
         if pause > 0 and not self._waits:
             self._waits = True
             self._record.begin_waiting()
             self._run.nudge()  # who may allow it is to see soon that it waits
             pause = min(pause, self._deadline.pause())  # its active time has stopped by now
-        return verdict, pause
+        return None, pause
 
     def end(self) -> None:
         """Let the run be what it was."""

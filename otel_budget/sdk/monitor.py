@@ -367,17 +367,17 @@ class ResourceMonitor:
         with self.attach():
             return await run_until_stopped(self, work, cancel_after)
 
-    def wait_until_allowed(self, timeout: float | None = None) -> Verdict:
-        """Block until a run that was told to stop may go on; return the verdict.
+    def wait_until_allowed(self, timeout: float | None = None) -> Verdict | None:
+        """Block until a run that was told to stop may go on; return the verdict, or None if not.
 
         At once where it may. Meanwhile its state is ``waiting`` and its active time stands still.
-        It also returns, with a stop, at the timeout (seconds), when the run is closed, and when an
-        operator refuses: stops it while it waits. Ask ``should_continue`` of the verdict.
+        None comes at the timeout (seconds), when the run is closed, and when an operator refuses:
+        stops it while it waits; ``verdict`` says which.
         """
         self._run.begin()
         return asking.wait_until_allowed(self._run, timeout)
 
-    async def wait_until_allowed_async(self, timeout: float | None = None) -> Verdict:  # noqa: ASYNC109 - the twin of the above
+    async def wait_until_allowed_async(self, timeout: float | None = None) -> Verdict | None:  # noqa: ASYNC109 - the twin of the above
         """Do the same without blocking the event loop."""
         self._run.begin()
         return await asking.wait_until_allowed_async(self._run, timeout)

@@ -33,7 +33,7 @@ with ResourceMonitor(limits, "asks", sidecar=url, limits_from_outside=True) as m
     monitor.record_operation(1000, api_call=True)
     print("ready", flush=True)
     for line in sys.stdin:
-        verdict = monitor.wait_until_allowed(float(line))
+        verdict = monitor.wait_until_allowed(float(line)) or monitor.verdict
         print(json.dumps({
             "at": time.time(), "action": verdict.action, "reason": verdict.reason,
             "message": verdict.message, "left": monitor.get_tokens_remaining(),

@@ -69,7 +69,7 @@ def test_a_run_that_asks_and_is_not_answered_ends() -> None:
         return 9_000
 
     names = run("ask", tables=range(4), hour=0.0, migrate=migrate)
-    assert (done, names["verdict"].reason) == ([0, 1], "limit_exceeded")
+    assert (done, names["monitor"].verdict.reason) == ([0, 1], "limit_exceeded")
 
 
 def test_what_is_reserved_is_held_until_it_is_counted() -> None:

@@ -69,7 +69,7 @@ with ResourceMonitor(ResourceLimits(), prices="prices.yaml", project_root="runs"
     monitor.record_operation(cost_usd=Decimal("0.25"), outcome="error")
     monitor.should_continue(1)
     monitor.wait_for_stop(1)
-    go_on: bool = monitor.wait_until_allowed(1).should_continue
+    go_on: bool = monitor.wait_until_allowed(1) is not None
     monitor.close("failed", 2)
 ResourceMonitor(project_root=Path("runs"), first_verdict_timeout=5, prices=Prices())
 ResourceMonitor(limits_from_outside=True)

@@ -22,7 +22,7 @@ from tests.support.monitors import Make
 
 LONG = 60.0
 """Seconds nobody waits: if a wait ends only by this, the test fails."""
-Answer = Callable[[], Verdict]
+Answer = Callable[[], Verdict | None]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -35,13 +35,13 @@ def until(condition: Callable[[], object]) -> None:
 
 def asking(monitor: ResourceMonitor, timeout: float | None = LONG) -> Answer:
     """Ask in another thread, and return once the run waits; call what is returned to be told."""
-    answers: list[Verdict] = []
+    answers: list[Verdict | None] = []
     before = monitor._record.waiting
     thread = threading.Thread(target=lambda: answers.append(monitor.wait_until_allowed(timeout)))
     thread.start()
     until(lambda: monitor._record.waiting > before or not thread.is_alive())
 
-    def answer() -> Verdict:
+    def answer() -> Verdict | None:
         thread.join(LONG / 2)
         assert not thread.is_alive(), "it still waits"
         return answers[0]
@@ -64,14 +64,14 @@ class TestReturning:
     def test_a_run_that_may_go_on_is_told_so_at_once(self, make: Make) -> None:
         """It never waits."""
         monitor = make()
-        assert monitor.wait_until_allowed().should_continue
+        assert monitor.wait_until_allowed() is not None
         assert monitor._record.state == "running"
 
     def test_higher_limits_let_it_go_on(self, used_up: ResourceMonitor) -> None:
         """With the verdict under these; the next question is answered the same."""
         answer = asking(used_up, None)
         used_up.update_limits(max_tokens=200)
-        assert answer().should_continue
+        assert answer() is not None
         assert used_up.should_continue()
         assert not used_up._guard.listeners
 
@@ -80,14 +80,16 @@ class TestReturning:
         answer = asking(used_up)
         used_up.update_limits(max_tokens=99)
         used_up.update_limits(max_tokens=300)
-        assert answer().resources["tokens"].limit == 300
+        allowed = answer()
+        assert allowed is not None
+        assert allowed.resources["tokens"].limit == 300
 
-    def test_at_the_timeout_it_returns_the_stop(self, used_up: ResourceMonitor) -> None:
+    def test_at_the_timeout_it_returns_nothing(self, used_up: ResourceMonitor) -> None:
         """And the run is what it was."""
-        verdict = used_up.wait_until_allowed(0)
-        assert verdict.reason == Reason.LIMIT_EXCEEDED
+        assert used_up.wait_until_allowed(0) is None
+        assert used_up.verdict.reason == Reason.LIMIT_EXCEEDED
         assert used_up._record.state == "running"
-        assert not used_up.wait_until_allowed(-1).should_continue
+        assert used_up.wait_until_allowed(-1) is None
         used_up.close()
         assert used_up._record.state == "stopped"
 
@@ -104,14 +106,14 @@ class TestReturning:
         """The state is that of the end, and stays it."""
         answer = asking(used_up)
         used_up.close("failed")
-        assert not answer().should_continue
+        assert answer() is None
         assert (used_up._record.state, used_up._record.waiting_since) == ("failed", None)
 
     def test_all_who_wait_are_told(self, used_up: ResourceMonitor) -> None:
         """Threads, and a coroutine; while another thread records."""
         answers = [asking(used_up) for _ in range(3)]
 
-        told: list[Verdict] = []
+        told: list[Verdict | None] = []
 
         async def ask() -> None:
             told.append(await used_up.wait_until_allowed_async(LONG))
@@ -123,7 +125,8 @@ class TestReturning:
         assert used_up._record.waiting == 4
         used_up.update_limits(max_tokens=1000)
         coroutine.join(LONG)
-        assert [v.resources["tokens"].used for v in (*told, *(a() for a in answers))] == [150] * 4
+        allowed = (*told, *(answer() for answer in answers))
+        assert [v and v.resources["tokens"].used for v in allowed] == [150] * 4
         assert used_up._record.state == "running"
 
     def test_a_coroutine_that_is_cancelled_waits_no_more(self, used_up: ResourceMonitor) -> None:
@@ -196,7 +199,7 @@ class TestStandingStill:
         began = clock.now
         first = asking(used_up)
         clock.advance(1)
-        assert used_up.wait_until_allowed(0) is not None
+        assert used_up.wait_until_allowed(0) is None
         assert used_up._record.state == "waiting"
         assert used_up._record.waiting_since == began
         used_up.close()
@@ -232,7 +235,7 @@ def test_a_signal_handler_in_the_thread_that_waits_may_raise_the_limits(
     with on_signal(more):
         sender = threading.Thread(target=send)
         sender.start()
-        assert used_up.wait_until_allowed(LONG).should_continue
+        assert used_up.wait_until_allowed(LONG) is not None
         sender.join()
 
 
@@ -284,4 +287,4 @@ def test_a_run_below_another_waits_for_the_limits_of_that_one(make: Make) -> Non
     answer = asking(below)
     assert below.verdict.reason == Reason.PARENT_STOPPED
     above.update_limits(max_tokens=1000)
-    assert answer().should_continue
+    assert answer() is not None
