@@ -162,5 +162,8 @@ MONEY: Final[Quantity] = _Money()
 
 
 def as_json(amount: Number) -> int | float | str:
-    """Return an amount as a JSON type: money is a string, so that it stays exact."""
-    return str(amount) if isinstance(amount, Decimal) else amount
+    """Return an amount as a JSON type: money is a string, so that it stays exact.
+
+    Without an exponent, as ``MONEY_PATTERN`` has it: ``str`` writes one below a millionth.
+    """
+    return f"{amount:f}" if isinstance(amount, Decimal) else amount

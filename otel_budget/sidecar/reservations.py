@@ -117,8 +117,8 @@ class Reservations:
 
     def _counted_up_to(self, hold: Hold) -> float | None:
         run = self._ledger.runs.get(hold.session_id)
-        if run is None or run.started_at != hold.started_at:
-            return None
+        if run is None or run.started_at != hold.started_at or run.implausible_since is not None:
+            return None  # what is implausible was seen, and not counted
         return min([process.last_at for process in run.speakers], default=None)
 
     def _one(self, order: Order, now: float) -> Hold:

@@ -34,7 +34,7 @@ _AGAIN_AFTER, _TRIES = 0.05, 5
 _TIMEOUT, _LONGEST = 2.0, 3.0
 _AWAY: Final = (OSError, http.client.HTTPException)
 _AGAIN: Final = (http.client.SERVICE_UNAVAILABLE, http.client.BAD_GATEWAY)
-_GOOD, _REDIRECTS = 200, 300
+_GOOD, _REDIRECTS, _FAILS = 200, 300, 500
 
 
 class Held(NamedTuple):
@@ -169,6 +169,9 @@ class Reservations:
                     line.close()
         is_good = _GOOD <= status < _REDIRECTS
         if not is_good and kind != "application/problem+json":
+            if status >= _FAILS and status != http.client.NOT_IMPLEMENTED:
+                # A proxy whose sidecar is away: it says nothing of what that can do.
+                raise http.client.HTTPException(f"{path} answers {status} {kind}")
             raise UnsupportedError(f"{path} answers {status} {kind}")
         said = json.loads(read) if read else {}
         if not is_good and "reason" not in said and status in (404, 405):

@@ -26,6 +26,7 @@ from otel_budget.core.budget import Mode
 from otel_budget.core.reservation import ReservationRefusal
 from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
+from otel_budget.sdk.clock import steady_seconds
 from otel_budget.sdk.reservations import Amounts
 from otel_budget.sdk.sidecar_client.reservations import (
     Held,
@@ -59,6 +60,7 @@ _NO_MONEY: Final = Decimal(0)
 _NAMES: Final = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
 NONE: Final = Amounts()
 NO_LIMITS: Final = (False, False, False)
+_STEADY: Final = steady_seconds()  # leases end while the machine sleeps, too
 
 
 class AsksForRoom(Protocol):
@@ -90,8 +92,9 @@ class AsksForRoom(Protocol):
 class _Slice:
     id: str
     amounts: Amounts
+    """Of what was not asked for, as no budget limited it then: none."""
     until: float
-    """Monotonic seconds at which its lease ends."""
+    """Monotonic seconds at which its lease ends, at the earliest."""
 
 
 @dataclass(slots=True)
@@ -116,7 +119,7 @@ class Slices:
         *,
         on_more: Callable[[], None],
         work: Callable[[Slices], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _STEADY,
     ) -> None:
         """Have nothing yet.
 
@@ -130,6 +133,8 @@ class Slices:
         """Held by who asks the sidecar: one at a time."""
         self._budgets = _Budgets()
         self._slices: list[_Slice] = []
+        self._lapsed: list[_Slice] = []
+        """Those whose lease ended while calls that had taken from them were under way."""
         self._left = NONE
         """What may be taken now; below 0 where more was used than was taken."""
         self._used, self._taken, self._guessed = NONE, NONE, NONE
@@ -158,6 +163,7 @@ class Slices:
                 return True
             wanted = amounts if self._has_used else _within(amounts, budgets.left)
             self._taken_at = now
+            self._let_lapse(now)
             if _covers(self._left, wanted, budgets.limits):
                 self._left = _less(self._left, wanted)
                 self._taken = _more(self._taken, wanted)
@@ -181,10 +187,11 @@ class Slices:
     def settle(self, amounts: Amounts) -> None:
         """Take note that so much of what was taken was used, and has been counted."""
         with self._lock:
-            if not self._slices:
-                return
             taken = _least(self._taken, amounts)
             self._taken = _less(self._taken, taken)
+            if not (self._slices or self._lapsed):
+                self._left = _more(self._left, taken)
+                return
             self._left = _less(self._left, _less(amounts, taken))
             self._used, self._used_at = _more(self._used, amounts), self._clock()
             self._has_used = True
@@ -260,7 +267,7 @@ class Slices:
     def forget(self) -> None:
         """Have nothing, and bind nothing: this is a forked child, and the run is its parent's."""
         self._lock, self._tending = threading.RLock(), threading.Lock()
-        self._slices, self._budgets = [], _Budgets()
+        self._slices, self._lapsed, self._budgets = [], [], _Budgets()
 
     # What is done in the background.
 
@@ -274,6 +281,7 @@ class Slices:
         with self._tending:
             self._settle_up()
             self._extend()
+            self._settle_lapsed()
         return self._next_due()
 
     def _binds(self, now: float) -> bool:
@@ -321,7 +329,8 @@ class Slices:
         """Ask for a slice. Hold ``_tending``."""
         limits = self._budgets.limits
         asked = {name: amount for name, amount, of in _each(amounts, limits) if of}
-        key = uuid.uuid4().hex
+        granted = _limited(amounts, limits)
+        key, asked_at = uuid.uuid4().hex, self._clock()
         try:
             found = self._ask.reserve(self.session_id, asked, LEASE, key=key)
         except UnsupportedError as exc:
@@ -336,8 +345,8 @@ class Slices:
         with self._lock:
             self._is_away = False
             if isinstance(found, Held):
-                self._slices.append(_Slice(found.id, amounts, now + found.lease_seconds))
-                self._left, self.refused = _more(self._left, amounts), None
+                self._slices.append(_Slice(found.id, granted, asked_at + found.lease_seconds))
+                self._left, self.refused = _more(self._left, granted), None
                 return True
             news = self.refused is None or self.refused.reason != found.reason
             self.refused = found
@@ -388,7 +397,8 @@ class Slices:
 
     def _give_all_back(self) -> None:
         with self._lock:
-            slices, self._slices = self._slices, []
+            slices, self._slices = self._slices or self._lapsed[-1:], []
+            self._lapsed = []
             used, self._used, self._left = self._used, NONE, NONE
             self._taken = self._guessed = NONE
             ago = max(0.0, self._clock() - self._used_at)
@@ -412,6 +422,7 @@ class Slices:
         with self._lock:
             due = [one for one in self._slices if one.until - now < LEASE / 2]
         for one in due:
+            asked_at = self._clock()
             try:
                 found = self._ask.extend(one.id, LEASE)
             except Exception as exc:  # noqa: BLE001 - it is tried again
@@ -419,17 +430,41 @@ class Slices:
                 found = None
             with self._lock:
                 if isinstance(found, Held):
-                    one.until = self._clock() + found.lease_seconds
-                elif (found is not None or one.until <= self._clock()) and one in self._slices:
-                    self._slices.remove(one)  # others may have it by now
-                    self._left = _less(self._left, one.amounts)
+                    one.until = asked_at + found.lease_seconds
+                elif found is not None:
+                    one.until = -math.inf
+                self._let_lapse(self._clock())
+
+    def _let_lapse(self, now: float) -> None:
+        """Have nothing of what others may have by now: leases that ended. Hold the lock."""
+        for one in self._slices[:]:
+            if one.until <= now:
+                self._slices.remove(one)
+                self._left = _less(self._left, one.amounts)
+                self._lapsed.append(one)
+
+    def _settle_lapsed(self) -> None:
+        """Commit what was used of leases that ended, where no other slice has it. Hold
+        ``_tending``.
+        """
+        with self._lock:
+            if self._slices:
+                self._lapsed.clear()
+            if not self._lapsed or any(self._taken):
+                return
+            one, used = self._lapsed[-1], self._used
+            self._lapsed.clear()
+            self._left, self._used = _more(self._left, used), NONE
+            ago = self._clock() - self._used_at
+        if any(used):
+            self._finish(one, used, ago)
 
     def _next_due(self) -> float | None:
         now = self._clock()
         with self._lock:
             if self._wanted is not None and self._binds(now):
                 return max(0.01, self._retry_at - now)
-            return COMMIT_EVERY if self._slices else None
+            return COMMIT_EVERY if self._slices or self._lapsed else None
 
 
 def _calls_ahead(
@@ -468,6 +503,14 @@ def _least(one: Amounts, other: Amounts) -> Amounts:
 
 def _times(one: Amounts, number: int) -> Amounts:
     return Amounts(one[0] * number, one[1] * number, one[2] * number)
+
+
+def _limited(amounts: Amounts, limits: tuple[bool, bool, bool]) -> Amounts:
+    """Return amounts, none of what is not limited."""
+    tokens, calls, cost = amounts
+    return Amounts(
+        tokens if limits[0] else 0, calls if limits[1] else 0, cost if limits[2] else _NO_MONEY
+    )
 
 
 def _lack(wanted: Amounts, there: Amounts) -> Amounts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ class Budget:
         self.held: dict[str, tuple[int, float]] = {}
         self.used = self.asked = 0
         self.away = False
+        self.newest: Mapping[str, Number] = {}
         self.problem: Exception | None = None
         self._ids = map(str, itertools.count())
 
@@ -56,7 +58,7 @@ class Budget:
         key: str | None = None,
     ) -> Held | Refused:
         self._answer()
-        tokens = int(amounts[semconv.TOKENS])
+        tokens, self.newest = int(amounts[semconv.TOKENS]), amounts
         if self.used + tokens > self.limit:
             return Refused(ReservationRefusal.EXCEEDED, "all is used")
         if self.taken + tokens > self.limit:
@@ -70,7 +72,7 @@ class Budget:
     ) -> Held | Refused:
         self._answer()
         assert seconds_ago >= 0
-        self.held.pop(held_id)
+        self.held.pop(held_id, None)
         self.used += int(used[semconv.TOKENS])
         return Held(held_id, 300.0)
 
@@ -105,11 +107,15 @@ class Run:
     def _work(self, _slices: Slices) -> None:
         self.due += 1
 
-    def hear(self, *, mode: Mode = Mode.ENFORCE, seconds: float = 1e9) -> None:
+    def hear(
+        self, *, mode: Mode = Mode.ENFORCE, seconds: float = 1e9,
+        limited: tuple[str, ...] = (semconv.TOKENS,),
+    ) -> None:  # fmt: skip
         left = max(0, self.budget.limit - self.budget.used)
         limit = self.budget.limit
         tokens = BudgetResource(limit - left, limit, left, 0.0, LimitStatus.OK, limit, 0, 0, limit)
-        state = BudgetState("b", {}, mode, WindowSpan(0.0), {semconv.TOKENS: tokens}, "budget:b")
+        resources = dict.fromkeys(limited, tokens)
+        state = BudgetState("b", {}, mode, WindowSpan(0.0), resources, "budget:b")
         verdict = Verdict(
             "r", Action.CONTINUE, LimitStatus.OK, Reason.WITHIN_LIMITS, "", {}, START,
             budgets=(state,),
@@ -269,6 +275,64 @@ def test_more_than_was_taken_is_made_good_by_the_next_slice() -> None:
     run.clock[0] += IDLE
     run.slices.tend()
     assert (run.budget.used, run.budget.held) == (700, {})
+
+
+def test_after_a_pause_longer_than_a_lease_others_may_have_what_was_granted() -> None:
+    run = begin()
+    assert run.call()
+    assert run.slices.take(CALL)
+    run.clock[0] += LEASE  # the process was frozen, or the machine slept: nobody tended to it
+    assert not run.slices.take(CALL)
+    run.slices.settle(CALL)
+    run.slices.tend()
+    assert run.call()
+    run.clock[0] += IDLE
+    run.slices.tend()
+    assert (run.budget.used, run.budget.taken) == (300, 300)
+
+
+def test_use_of_a_lease_that_ended_is_committed_and_leaves_no_debt() -> None:
+    run = begin(300)
+    assert run.call()
+    assert not run.slices.take(CALL)
+    assert run.slices.fetch()
+    assert run.slices.take(CALL)
+    run.clock[0] += LEASE
+    run.slices.tend()
+    run.slices.settle(CALL)
+    run.slices.tend()
+    assert run.budget.used == 200
+    assert run.slices.tend() is None
+    assert run.call(), "all that is left fits exactly"
+    run.clock[0] += IDLE
+    run.slices.tend()
+    assert (run.budget.used, run.budget.taken) == (300, 300)
+
+
+def test_a_lease_is_as_old_as_the_request_for_it() -> None:
+    run = begin()
+
+    def slowly(*args: Any, **others: Any) -> Held | Refused:
+        found = Budget.reserve(run.budget, *args, **others)
+        run.clock[0] += 2.0
+        return found
+
+    run.budget.reserve = slowly  # type: ignore[method-assign] # an answer that comes late
+    assert not run.slices.take(CALL)
+    assert run.slices.fetch()
+    run.clock[0] += LEASE - 2.0
+    assert run.budget.taken == 0
+    assert not run.slices.take(CALL)
+
+
+def test_what_no_budget_limited_when_it_was_granted_is_asked_for_once_one_does() -> None:
+    run = begin()
+    assert run.call()
+    run.hear(limited=(semconv.TOKENS, semconv.API_CALLS))
+    assert not run.slices.take(CALL)
+    assert run.slices.fetch()
+    assert run.slices.take(CALL)
+    assert run.budget.newest[semconv.API_CALLS] >= 1
 
 
 class SlicesMachine(RuleBasedStateMachine):

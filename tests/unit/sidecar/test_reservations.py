@@ -10,10 +10,12 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.budget import Budget, Mode, Window, WindowKind
+from otel_budget.core.quantities import as_json
 from otel_budget.core.reservation import (
     ReservationRefusal,
     ReservationRefusedError,
     request_from,
+    use_from,
 )
 from otel_budget.ledger.holds import KEY_KEPT, HoldState
 from otel_budget.sidecar.audit_trail import AuditTrail
@@ -156,6 +158,18 @@ def test_money_calls_and_tools_are_held_like_tokens(begin: Begin) -> None:
     held_of(of.reserve(0, cost=0.3, api_calls=2, tool_calls=1))
 
 
+def test_the_smallest_amount_of_money_is_asked_for_and_committed_as_it_was_said(
+    begin: Begin,
+) -> None:
+    of = begin(budget(limits={semconv.COST: Decimal(1)}))
+    smallest = Decimal("0.0000003")
+    cost = as_json(smallest)
+    hold = held_of(of.reserve(0, cost=cost)).hold
+    assert hold.amounts[semconv.COST] == smallest
+    used, ago = use_from({"used": {"cost": as_json(smallest - smallest)}})
+    assert held_of(of.order(Commit(hold.id, used, ago))).hold.used[semconv.COST] == 0
+
+
 def test_the_same_request_is_the_same_reservation_also_after_a_restart(begin: Begin) -> None:
     of = begin(budget())
     first = held_of(of.reserve(600, key="one"))
@@ -187,6 +201,17 @@ def test_what_was_used_is_held_until_a_newer_sample_is_counted(begin: Begin) -> 
         ReservationRefusal.COMMITTED
     )
     assert why(of.order(Release(hold.id))) is ReservationRefusal.COMMITTED
+
+
+def test_a_sample_that_is_implausible_counts_nothing_of_it(begin: Begin) -> None:
+    of = begin(budget())
+    hold = held_of(of.reserve(600)).hold
+    of.order(Commit(hold.id, {semconv.TOKENS: 450}, 0.0))
+    broken = run("r1")._replace(counters={}, implausible=(semconv.TOKENS,))
+    of.step(broken, run("r2", calls=0))
+    assert of.held() == 450
+    of.step(run("r1", 450), run("r2", calls=0))
+    assert of.held() == 0
 
 
 def test_an_older_sample_does_not_count_it(begin: Begin) -> None:
