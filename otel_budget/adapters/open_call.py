@@ -16,6 +16,7 @@ from otel_budget.adapters import progress as progresses
 from otel_budget.adapters.ending import MARK
 from otel_budget.adapters.request_shapes import expected_of
 from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.genai import attribution
 from otel_budget.genai.reported_call import ReportedCall
 from otel_budget.genai.values import field
 
@@ -157,6 +158,8 @@ class Asking:
 
     def _ordinary(self, reported: ReportedCall) -> OpenCall:
         body = self.body
+        if attribution.scope_around() == self.scope:  # that call said it, and may be the last one
+            return OpenCall(reported, body)
         if self.sink is not None:
             _ENDED.forget(self.sink)
         if self.shape is not None:

@@ -25,14 +25,17 @@ class Expected(NamedTuple):
 
     input_tokens: int | None = None
     output_tokens: int | None = None
-    """As the request limits them, or as the adapter guesses."""
+    """As the request limits them; 0: it has no answer."""
 
     @property
     def tokens(self) -> int | None:
-        """Input and output together; None unless the input is known."""
-        if self.input_tokens is None:
+        """Input and output together; None unless both are known.
+
+        An answer that nothing bounds may be a hundred times its question.
+        """
+        if self.input_tokens is None or self.output_tokens is None:
             return None
-        return self.input_tokens + (self.output_tokens or 0)
+        return self.input_tokens + self.output_tokens
 
 
 def text_size(request: object) -> int:

@@ -35,6 +35,7 @@ from otel_budget.genai.reported_call import (
     sink_of,
     text_size,
 )
+from otel_budget.genai.values import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -89,7 +90,8 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
 
         It is the callback that counts.
         """
-        expected = Expected(text_size(request.messages), getattr(request.model, "max_tokens", None))
+        most = as_count(getattr(request.model, "max_tokens", None))
+        expected = Expected(text_size(request.messages), most)
         try:
             call = await ReportedCall.begin(callbacks.SCOPE, self._monitor, expected=expected)
         except BudgetExceeded as stop:

@@ -12,6 +12,7 @@ import functools
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Choices of a tool that leave it to the model whether to call one.
 _FREE: Final = (None, "auto", "none")
+#: What calls were told of the budget, by identity: messages have no hash.
+_BRIEFINGS: Final[WeakValueDictionary[int, Any]] = WeakValueDictionary()
 
 
 @dataclass(slots=True)
@@ -49,7 +52,11 @@ class _Everywhere:
         sink = sink_of(self.monitor)
         progress_of.report(sink, self.progress({"messages": messages}))
         briefing = self.ending.briefing(sink)
-        return [*messages, HumanMessage(briefing)] if briefing else messages
+        if not briefing or (messages and _BRIEFINGS.get(id(messages[-1])) is messages[-1]):
+            return messages  # one model calls another, or itself: streams of some do
+        said = HumanMessage(briefing)
+        _BRIEFINGS[id(said)] = said
+        return [*messages, said]
 
     def sink(self, stop: BudgetExceeded) -> UsageSink | None:
         """Return whose last call it is. Raises the stop if it is not ours to end."""
@@ -80,13 +87,21 @@ def install(
     around it. Called again, it says anew what holds. Raises InvalidValueError.
     """
     ending = Ending(on_stop, instruction, brief)
-    handler = BudgetCallbackHandler(monitor)
-    # The hook asks the variable in whatever context a call is made: its default is the handler.
-    variable: ContextVar[BudgetCallbackHandler | None] = ContextVar(SCOPE, default=handler)
-    register_configure_hook(variable, inheritable=True, handle_class=BudgetCallbackHandler)
+    handler = _handler()
+    handler.monitor = monitor
     _EVERYWHERE.monitor, _EVERYWHERE.ending, _EVERYWHERE.progress = monitor, ending, progress
     if ending != AS_BEFORE or progress is not of_state:
         _watch()
+    return handler
+
+
+@functools.cache
+def _handler() -> BudgetCallbackHandler:
+    """Have all calls from now on told to one handler: of several LangChain takes the first."""
+    handler = BudgetCallbackHandler()
+    # The hook asks the variable in whatever context a call is made: its default is the handler.
+    variable: ContextVar[BudgetCallbackHandler | None] = ContextVar(SCOPE, default=handler)
+    register_configure_hook(variable, inheritable=True, handle_class=BudgetCallbackHandler)
     return handler
 
 

@@ -78,7 +78,8 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         """Count for one run, or for the run of the context in which a call begins."""
         _go_first()
         cache.watch()
-        self._monitor = monitor
+        self.monitor = monitor
+        """Of the run; None: that of the context in which a call begins."""
         self._open: OrderedDict[UUID, ReportedCall] = OrderedDict()
         self._inside: OrderedDict[UUID, UsageSink] = OrderedDict()
         """By LangChain's run that goes on: the sink of the run it began in."""
@@ -89,7 +90,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any
     ) -> None:
         """Take note of whose it is: what a graph does in its own threads has another context."""
-        sink = None if self._monitor is not None else self._around(parent_run_id)
+        sink = None if self.monitor is not None else self._around(parent_run_id)
         if sink is not None:
             self._inside[run_id] = sink
             while len(self._inside) > _MAX_OPEN:
@@ -107,9 +108,9 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         """Begin a call of a tool."""
         self.on_chain_start(run_id=run_id, parent_run_id=parent_run_id)
         name = mapping(serialized).get("name") or about.get("name")
-        sink = None if self._monitor is not None else self._around(parent_run_id)
+        sink = None if self.monitor is not None else self._around(parent_run_id)
         self._tools[run_id] = ReportedTool(
-            SCOPE, self._monitor, name, sink=sink, call_id=tool_call_id
+            SCOPE, self.monitor, name, sink=sink, call_id=tool_call_id
         )
         while len(self._tools) > _MAX_OPEN:
             self._tools.popitem(last=False)[1].close()
@@ -146,14 +147,14 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Ask, and begin a call."""
         watch_chunks()
-        sink = None if self._monitor is not None else self._around(parent_run_id)
+        sink = None if self.monitor is not None else self._around(parent_run_id)
         try:
             call = ReportedCall(
-                SCOPE, self._monitor, sink=sink, expected=_expected(messages, about),
+                SCOPE, self.monitor, sink=sink, expected=_expected(messages, about),
                 **_said_before(about),
             )  # fmt: skip
         except BudgetExceeded as stop:
-            asked = sink_of(self._monitor) if sink is None else sink
+            asked = sink_of(self.monitor) if sink is None else sink
             raise refusal(stop, messages[0] if messages else (), asked) from None
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()

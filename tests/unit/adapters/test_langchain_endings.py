@@ -280,3 +280,31 @@ class TestInstalled:
         assert refused.value.finished == [QUESTION]
         with pytest.raises(InvalidValueError, match="on_stop"):
             langchain.install(on_stop="wrap-up")
+
+    def test_installed_again_for_another_run_it_asks_that_one(
+        self, langchain: Any, make: Make
+    ) -> None:
+        first, second = make(), make(max_api_calls=1)
+        assert langchain.install(first) is langchain.install(second)
+        self.model(langchain).generate([[QUESTION]])
+        with pytest.raises(BudgetExceeded):
+            self.model(langchain).generate([[QUESTION]])
+        found = [monitor.get_usage_report().api_calls for monitor in (first, second)]
+        assert found == [0, 1]
+
+    def test_a_call_that_is_made_by_another_one_is_told_once(
+        self, langchain: Any, make: Make
+    ) -> None:
+        langchain.install(brief=True)
+        here = langchain.everywhere._EVERYWHERE
+        with make(max_api_calls=5):
+            told = here.told([QUESTION])
+            assert (len(told), here.told(list(told))) == (2, told)
+            assert len(here.told([*told, QUESTION])) == 4
+
+    def test_calls_at_once_wait_for_the_first_ones_size_where_nothing_bounds_an_answer(
+        self, langchain: Any
+    ) -> None:
+        expected = langchain.handler._expected
+        assert expected([[QUESTION]], {}).tokens is None
+        assert expected([[QUESTION]], {"invocation_params": {"max_tokens": 9}}).tokens > 9

@@ -111,3 +111,26 @@ def test_models_of_bedrock_keep_their_tools_in_the_last_call(litellm: Any, make:
         call = litellm.budgeted(completion, on_stop="wrap_up", instruction="Answer now.")
         call("bedrock/anthropic.claude", ASKED, tools=[1])
     assert sent == [("Answer now.", {"tools": [1]})]
+
+
+def test_a_call_that_is_a_part_of_another_one_is_told_once_and_ends_no_run_anew(
+    litellm: Any, make: Make
+) -> None:
+    sent: list[list[Any]] = []
+
+    def completion(model: str, messages: list[Any], **_: Any) -> Any:
+        sent.append(messages)
+        return answer()
+
+    inner = litellm.budgeted(completion, on_stop="wrap_up", brief=True)
+
+    def responses(input: list[Any], model: str) -> Any:  # noqa: A002 - as litellm has it
+        return inner(model, input)
+
+    call = litellm.budgeted(responses, on_stop="wrap_up", brief=True)
+    with make(max_api_calls=4, wrap_up_calls=2):
+        marks = [litellm.cut_short(call(ASKED, "m")) is not None for _ in range(3)]
+        with pytest.raises(litellm.StoppedByBudget):
+            call(ASKED, "m")
+    assert marks == [False, False, True]
+    assert [len(messages) for messages in sent] == [2, 2, 2]

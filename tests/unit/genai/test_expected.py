@@ -43,7 +43,8 @@ def test_an_object_that_fails_when_it_is_asked_counts_nothing() -> None:
     assert text_size([Failing()]) >= 1
 
 
-def test_an_unknown_input_makes_the_whole_unknown() -> None:
+def test_an_unknown_input_or_an_answer_that_nothing_bounds_makes_the_whole_unknown() -> None:
     assert Expected(output_tokens=5).tokens is None
-    assert Expected(10).tokens == 10
+    assert Expected(10).tokens is None
+    assert Expected(10, 0).tokens == 10
     assert Expected(10, 5).tokens == 15
