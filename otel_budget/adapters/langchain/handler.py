@@ -14,7 +14,13 @@ from langchain_core.tracers.context import register_configure_hook
 from otel_budget.adapters.base import register
 from otel_budget.adapters.langchain import cache
 from otel_budget.adapters.langchain.finished import refusal
-from otel_budget.adapters.langchain.results import Chunks, message_of, said_by, watch_chunks
+from otel_budget.adapters.langchain.results import (
+    Chunks,
+    message_of,
+    said_by,
+    said_by_error,
+    watch_chunks,
+)
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai.reported_call import (
     Expected,
@@ -191,11 +197,15 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             call.close(**said_by(response, chunks))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """Count a call that failed. One that was left, or cancelled, is of unknown use."""
+        """Count a call that failed. One that was left, or cancelled, is of unknown use.
+
+        One whose answer had not the form that was asked for was answered.
+        """
         call = self._open.pop(run_id, None)
         self._chunks.pop(run_id, None)
         if call is not None:
-            call.close(failed=isinstance(error, Exception))
+            said = said_by_error(error)
+            call.close(failed=isinstance(error, Exception) and not said, **said)
 
 
 register_configure_hook(IN_AGENT, inheritable=True, handle_class=BudgetCallbackHandler)

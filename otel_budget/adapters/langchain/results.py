@@ -7,11 +7,15 @@ OpenAI's API: so the chunks are watched. Loads nothing of LangChain.
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
+from otel_budget.adapters.sdk_clients import answers
+from otel_budget.adapters.sdk_clients.raw_bodies import MAX_ANSWER
 from otel_budget.core.extras import WEB_SEARCHES
 from otel_budget.genai import billed
 from otel_budget.genai.costs import charged, in_headers
@@ -56,6 +60,18 @@ def said_by(response: Any, chunks: Chunks | None = None) -> dict[str, Any]:
         "service_tier": _service_tier(about, of_input),
         "extras": _extras(message, usage, about, model),
     }
+
+
+def said_by_error(error: BaseException) -> dict[str, Any]:
+    """Return what is said of a call whose answer was refused for its form; empty: it has none.
+
+    LangChain has the HTTP response with such an error.
+    """
+    response = getattr(error, "response", None)
+    with suppress(Exception):  # it was not read, is no JSON, or is none of HTTP
+        if response is not None and response.is_success and len(response.content) <= MAX_ANSWER:
+            return answers.said_by(mapping(json.loads(response.content)))
+    return {}
 
 
 def _charge(usage: dict[str, Any], about: dict[str, Any]) -> Decimal | None:

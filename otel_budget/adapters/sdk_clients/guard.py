@@ -141,6 +141,8 @@ class _Request:
     def __init__(self, guarding: Guarding, endpoint: Endpoint, client: Any, options: Any) -> None:
         body = self._body = options.json_data
         self._options, self._shape = options, endpoint.shape
+        self._answer: Any = None
+        """The model's, before the application's own form of it: that may fail."""
         said = {
             "operation": endpoint.operation,
             "model": body.get("model"),
@@ -159,7 +161,7 @@ class _Request:
             with call.reported.around():
                 answer = plain(self._sent(call))
         except BaseException as exc:
-            call.fail(exc)
+            self._close_failed(call, exc)
             raise
         return _followed(answer, call)
 
@@ -170,24 +172,36 @@ class _Request:
             with call.reported.around():
                 answer = await plain(self._sent(call))
         except BaseException as exc:
-            call.fail(exc)
+            self._close_failed(call, exc)
             raise
         return _followed(answer, call)
 
     def _sent(self, call: OpenCall) -> Any:
         """Return the request that goes out; the application's own stays as it is."""
-        if call.body is self._body:
+        parser = self._options.post_parser
+        if call.body is self._body and not callable(parser):
             return self._options
         options = copy.copy(self._options)
         options.json_data = call.body
-        if call.is_last and self._shape is not None:
-            if isinstance(options.extra_json, dict):
-                options.extra_json = self._shape.without_tools(options.extra_json)
-            parsed = options.post_parser
-            options.post_parser = (
-                (lambda answer: call.mark(parsed(answer))) if callable(parsed) else call.mark
-            )
+        if callable(parser):
+            options.post_parser = functools.partial(self._parsed, parser, call)
+        elif call.is_last:
+            options.post_parser = call.mark
+        if call.is_last and self._shape is not None and isinstance(options.extra_json, dict):
+            options.extra_json = self._shape.without_tools(options.extra_json)
         return options
+
+    def _parsed(self, parser: Callable[[Any], Any], call: OpenCall, answer: Any) -> Any:
+        """Return an answer in the form that the application asked for (``parse``)."""
+        self._answer = answer
+        return call.mark(parser(answer))
+
+    def _close_failed(self, call: OpenCall, exc: BaseException) -> None:
+        """Count a call without an answer; one whose answer had not the form wanted was answered."""
+        if self._answer is None:
+            call.fail(exc)
+        else:
+            call.close(**said_by(self._answer))
 
 
 def _provider(sdk: Sdk, client: Any) -> str | None:

@@ -62,6 +62,20 @@ def test_a_call_of_langchain_that_was_left_is_unknown_and_one_that_failed_is_fai
     assert counts(monitor) == wanted
 
 
+def test_an_answer_of_langchain_that_has_not_the_form_wanted_is_counted_all_the_same(
+    langchain: Any, make: Make
+) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    usage = b'{"model": "gpt-4o", "usage": {"prompt_tokens": 100, "completion_tokens": 10}}'
+    with make() as monitor:
+        for is_success, content in ((True, usage), (True, b"<html>"), (False, usage)):
+            run_id, error = uuid.uuid4(), ValueError("1 validation error")
+            vars(error)["response"] = SimpleNamespace(is_success=is_success, content=content)
+            handler.on_llm_start({}, ["hi"], run_id=run_id)
+            handler.on_llm_error(error, run_id=run_id)
+    assert counts(monitor) == (3, 2, 0, 110)
+
+
 def test_a_call_in_a_thread_of_a_graph_is_that_of_the_run_the_graph_was_begun_in(
     langchain: Any, make: Make
 ) -> None:

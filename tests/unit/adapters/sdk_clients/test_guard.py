@@ -229,6 +229,27 @@ def test_an_answer_that_cannot_be_read_is_of_unknown_use(openai_sdk: Any, make: 
     assert counts(monitor) == (2, 0, 2, 0)
 
 
+def test_an_answer_that_has_not_the_form_wanted_is_counted_all_the_same(
+    openai_sdk: Any, make: Make
+) -> None:
+    """Else a loop that tries ``parse`` again and again would use nothing."""
+
+    def parser(_: Any) -> Any:
+        raise ValueError("another form")
+
+    options = Options(CHAT, {"model": "gpt-4o"})
+    options.post_parser = parser
+    client = guard_client(openai_sdk.Client(chat()))
+    other = guard_client(openai_sdk.AsyncClient(chat()))
+    with make() as monitor:
+        with pytest.raises(ValueError, match="another form"):
+            client.request(dict, options)
+        with pytest.raises(ValueError, match="another form"):
+            asyncio.run(other.request(dict, options))
+    assert counts(monitor) == (2, 0, 0, 220)
+    assert options.post_parser is parser
+
+
 # --- the door ------------------------------------------------------------------------------------
 def test_what_is_no_client_is_refused(openai_sdk: Any) -> None:
     resource = type("Completions", (), {"__module__": "openai.resources.chat"})()
