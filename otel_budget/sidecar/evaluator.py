@@ -325,6 +325,8 @@ class Evaluator:
         No run is judged: verdicts follow from what is counted. Raises StorageError; nothing was
         done then.
         """
+        # What is stored is put on a clock that was set by the next step, not by this one.
+        clock_set = 0.0 if self._wall is None else self._disk.set_since(self._wall() - now)
         self._shared.begin(rules, self._ledger, now)
         holds = self._holds.holds
         holds.begin()
@@ -332,7 +334,9 @@ class Evaluator:
             found = self._reservations.take(orders, now)
             shared = self._holds.changes(NO_SHARED_CHANGES, self._disk.ahead)
             unsynced = not any(map(needs_sync, orders))
-            self._storage.commit(Changes(self._sequence, shared=shared, unsynced=unsynced))
+            self._storage.commit(
+                Changes(self._sequence, shared=shared, unsynced=unsynced, clock_set=clock_set)
+            )
         except BaseException:
             holds.undo()
             raise

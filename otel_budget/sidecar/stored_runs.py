@@ -106,12 +106,20 @@ class StoredRuns:
                 run.known_from = now  # it was away, and may be another run
         return run
 
+    def set_since(self, ahead: float) -> float:
+        """Return the seconds by which the system's clock was set since that was noted; 0 if not.
+
+        ahead: as below.
+        """
+        seconds = ahead - self.ahead
+        return seconds if abs(seconds) >= CLOCK_SET else 0.0
+
     def note_wall_clock(self, ahead: float) -> bool:
         """Have all runs stored again if the system's clock was set since they were; return if so.
 
         ahead: seconds by which it is ahead of the clock of the steps.
         """
-        if abs(ahead - self.ahead) < CLOCK_SET:
+        if not self.set_since(ahead):
             return False
         self.ahead = ahead
         self._marks.clear()

@@ -124,6 +124,8 @@ class Changes:
     unsynced: bool = False
     """True if the machine may lose it that fails in the next moment; a process that is killed must
     not."""
+    clock_set: float = 0.0
+    """Seconds by which the system's clock is ahead of that by which what is stored was, and is."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""

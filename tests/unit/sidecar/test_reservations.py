@@ -19,6 +19,7 @@ from otel_budget.core.reservation import (
 )
 from otel_budget.ledger.holds import KEY_KEPT, HoldState
 from otel_budget.sidecar.audit_trail import AuditTrail
+from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.hold_refusals import EVERY
 from otel_budget.sidecar.reservations import Commit, Extend, Order, Release, Reserve, Reserved
@@ -303,6 +304,38 @@ def test_a_commit_and_the_sample_that_shows_it_are_stored_together(begin: Begin)
     of.restart()
     of.step(run("r1", 450), run("r2", calls=0))
     assert (of.held(), of.verdict("r1").budgets[0].resources["tokens"].used) == (0, 450)
+
+
+@pytest.mark.parametrize("seconds", [4000.0, -4000.0])
+def test_a_clock_that_is_set_between_two_steps_ends_no_lease_and_makes_no_run_older(
+    tmp_path: Path, seconds: float
+) -> None:
+    of, ahead = Sidecar(tmp_path, budget(window=TOTAL)), 0.0
+    of.storage.close()
+    where = str(tmp_path / "clock.db")
+
+    def wall() -> float:
+        return of.now + ahead
+
+    def boot() -> Boot:
+        return Boot("machine", of.now - START + 100)
+
+    of.storage, restored = open_sqlite(where, wall, boot=boot)
+    of.evaluator = Evaluator(of.storage, restored, of.now, wall=wall)
+    of.step(run("r1", calls=0), run("r2", calls=0))
+    held_of(of.reserve(600, key="one"))
+    ahead = seconds
+    held_of(of.reserve(1, "r2"))
+    of.storage.close()  # and no step came in between
+    of.storage, restored = open_sqlite(where, wall, boot=boot)
+    assert restored.clock_set == pytest.approx(seconds)
+    of.evaluator = Evaluator(of.storage, restored, wall(), wall=wall)
+    of.now += ahead
+    ahead = 0.0
+    of.step(run("r1", calls=0), run("r2", calls=0), after=10)
+    assert held_of(of.reserve(600, key="one")).lease_left == pytest.approx(LEASE - 10)
+    assert of.held() == 601
+    of.storage.close()
 
 
 def test_refusals_are_in_the_audit_log_few_however_many_there_are(tmp_path: Path) -> None:

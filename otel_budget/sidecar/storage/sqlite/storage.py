@@ -350,7 +350,8 @@ class SqliteStorage:
                 self._commit(changes)
 
     def _commit(self, changes: Changes) -> None:
-        state = self._state.next(changes.sequence, self._time(), self._boot())
+        wall = self._time() - changes.clock_set
+        state = self._state.next(changes.sequence, wall, self._boot())
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for run in changes.archived:
