@@ -5,36 +5,21 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from otel_budget.adapters.asked import Arguments
 
-#: In the order that the SDK's interface of models gives them.
-_NAMES: Final = (
-    "system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs",
-    "tracing",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _NO_TOOLS: Final[Mapping[str, Any]] = {"tool_choice": None, "parallel_tool_calls": None}
 
 
-class Asked:
-    """The arguments of a call, by name or by place."""
+class Asked(Arguments):
+    """The arguments of a call."""
 
-    def __init__(self, args: Sequence[Any], about: Mapping[str, Any]) -> None:
-        """Take a call's arguments."""
-        self.args, self.about = list(args), dict(about)
-
-    def __getitem__(self, name: str) -> Any:
-        """Return an argument; None: it is not there."""
-        place = _NAMES.index(name)
-        return self.args[place] if place < len(self.args) else self.about.get(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        """Set an argument."""
-        place = _NAMES.index(name)
-        if place < len(self.args):
-            self.args[place] = value
-        else:
-            self.about[name] = value
+    NAMES = (
+        "system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs",
+        "tracing",
+    )  # fmt: skip
 
     def says_last(self, text: str) -> Asked:
         """Return the call with a text from the user at its end; empty: as it is.

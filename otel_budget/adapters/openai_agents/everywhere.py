@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from agents.models.interface import Model
 
 from otel_budget.adapters import forgotten
+from otel_budget.adapters.asked import for_each_class
 from otel_budget.adapters.ending import INSTRUCTION, Ending, OnStop
 from otel_budget.adapters.openai_agents.models import SCOPE, Budget, BudgetModel
 from otel_budget.adapters.openai_agents.runs import turns
 from otel_budget.genai import attribution
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from contextlib import AbstractContextManager
 
     from agents.items import ModelResponse, TResponseStreamEvent
@@ -65,30 +66,12 @@ def install(
 
 def watch_models() -> None:
     """See every call of the SDK's own models, of those that are imported later, too."""
-    if getattr(Model, _INSTALLED, False):
-        return
-    plain = vars(Model).get("__init_subclass__")
-
-    def enclosing(cls: type, **about: Any) -> None:
-        if plain is None:
-            super(Model, cls).__init_subclass__(**about)
-        else:
-            plain.__get__(None, cls)(**about)
-        if cls.__module__.startswith(_SDK):
-            _enclose(cls)
-
-    for kind in _all_below(Model):
-        if kind.__module__.startswith(_SDK):
-            _enclose(kind)
-    setattr(Model, _INSTALLED, True)
-    Model.__init_subclass__ = classmethod(enclosing)  # type: ignore[assignment, arg-type] # as it is looked up
+    for_each_class(Model, _INSTALLED, _enclose_sdks)
 
 
-def _all_below(kind: type) -> Iterator[type]:
-    each: type
-    for each in kind.__subclasses__():
-        yield each
-        yield from _all_below(each)
+def _enclose_sdks(kind: type) -> None:
+    if kind.__module__.startswith(_SDK):
+        _enclose(kind)
 
 
 def _enclose(kind: Any) -> None:

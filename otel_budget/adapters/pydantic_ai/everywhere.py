@@ -16,13 +16,14 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
 from otel_budget.adapters import forgotten
+from otel_budget.adapters.asked import for_each_class
 from otel_budget.adapters.ending import INSTRUCTION, Ending, OnStop
 from otel_budget.adapters.pydantic_ai.messages import Asked
 from otel_budget.adapters.pydantic_ai.model import SCOPE, Budget
 from otel_budget.genai import attribution
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
     from contextlib import AbstractContextManager
 
     from otel_budget.adapters.pydantic_ai.model import Progress
@@ -62,28 +63,7 @@ def install(
 
 def watch_models() -> None:
     """See every request of this process, of classes that are made later, too."""
-    if getattr(Model, _INSTALLED, False):
-        return
-    plain = vars(Model).get("__init_subclass__")
-
-    def enclosing(cls: type, **about: Any) -> None:
-        if plain is None:
-            super(Model, cls).__init_subclass__(**about)
-        else:
-            plain.__get__(None, cls)(**about)
-        _enclose(cls)
-
-    for kind in _all_below(Model):
-        _enclose(kind)
-    setattr(Model, _INSTALLED, True)
-    Model.__init_subclass__ = classmethod(enclosing)  # type: ignore[assignment, arg-type] # as it is looked up
-
-
-def _all_below(kind: type) -> Iterator[type]:
-    each: type
-    for each in kind.__subclasses__():
-        yield each
-        yield from _all_below(each)
+    for_each_class(Model, _INSTALLED, _enclose)
 
 
 def _enclose(kind: Any) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_ai.messages import ModelRequest, ToolReturnPart, UserPromptPart
 
+from otel_budget.adapters.asked import Arguments
 from otel_budget.adapters.ending import MARK, CutShort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_NAMES: Final = ("messages", "model_settings", "model_request_parameters")
 #: What a request's parameters have of tools, in either version; those of the output stay.
 _WITHHELD: Final[Mapping[str, Any]] = {
     "function_tools": [], "native_tools": [], "tool_visibility": None,
@@ -27,25 +27,10 @@ _NOT_FINISHED: Final = "Not finished: the run was stopped, because its budget is
 _MOST_TOLD: Final = 2000
 
 
-class Asked:
-    """The arguments of a request, by name or by place."""
+class Asked(Arguments):
+    """The arguments of a request."""
 
-    def __init__(self, args: Sequence[Any], about: Mapping[str, Any]) -> None:
-        """Take a request's arguments."""
-        self.args, self.about = list(args), dict(about)
-
-    def __getitem__(self, name: str) -> Any:
-        """Return an argument; None: it is not there."""
-        place = _NAMES.index(name)
-        return self.args[place] if place < len(self.args) else self.about.get(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        """Set an argument."""
-        place = _NAMES.index(name)
-        if place < len(self.args):
-            self.args[place] = value
-        else:
-            self.about[name] = value
+    NAMES = ("messages", "model_settings", "model_request_parameters")
 
     @property
     def messages(self) -> list[Any]:
