@@ -16,12 +16,16 @@ from tests.libraries.drivers.endings import REGISTER, SCENARIOS, SIDECAR, TOKEN
 from tests.libraries.environments import ROOT, python_of
 from tests.libraries.live import AT_ONCE, DriverError
 from tests.libraries.provider.conversation import FINAL
+from tests.support.figures import length
 from tests.support.processes import sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_TIMEOUT: Final = 150
+#: Seconds for one framework: a minute where nothing else is done.
+_TIMEOUT: Final = 400
+#: Runs that each are to end with an answer; fifty at full length.
+RUNS: Final = length(12, 50)
 _ADMIN: Final = "an-operators-token-of-these-tests"
 #: Tokens that every run with a sidecar may use, and those with a user, whose budget is lower.
 CEILING, BUDGET = 3000, 2000
@@ -102,7 +106,8 @@ class Endings:
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         ours = {
             SIDECAR: self._sidecar.url, TOKEN: _ADMIN, REGISTER: str(self._folder / "agents"),
-            "OPENAI_API_KEY": "sk-fake", "PYTHONWARNINGS": "ignore",
+            "OTEL_BUDGET_ENDINGS": str(RUNS), "OPENAI_API_KEY": "sk-fake",
+            "PYTHONWARNINGS": "ignore",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True", **dict(framework.variables),
         }  # fmt: skip
         done = subprocess.run(

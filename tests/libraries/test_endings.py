@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.libraries.drivers.endings import FIFTY
-from tests.libraries.endings import FRAMEWORKS, Endings, cases, overruns, wrong_with
+from tests.libraries.endings import FRAMEWORKS, RUNS, Endings, cases, overruns, wrong_with
 from tests.libraries.environments import NoEnvironmentError
 from tests.libraries.provider.conversation import FINAL
 from tests.support.real import REQUIRE
@@ -51,21 +50,21 @@ def test_a_run_that_is_stopped_ends_as_it_was_told_to(
 
 
 @pytest.mark.parametrize("name", [each.name for each in FRAMEWORKS])
-def test_of_fifty_runs_at_their_limit_each_ends_with_an_answer_and_none_overruns(
+def test_of_many_runs_at_their_limit_each_ends_with_an_answer_and_none_overruns(
     name: str, endings: Endings
 ) -> None:
     """By more than its last call was larger than the one before."""
     runs = _of(endings, name)["fifty"]
-    assert len(runs) == FIFTY
+    assert len(runs) == RUNS
     for limit, used, sizes, seen in runs:
         assert (seen["error"], seen["answer"]) == (None, FINAL), seen
         assert seen["cut_short"] is not None
         before, last = sizes
         assert used - limit <= max(0, last - before), (limit, used, sizes)
     over = overruns(runs)
-    left = sum(max(0, limit - used) / limit for limit, used, *_ in runs) / FIFTY
+    left = sum(max(0, limit - used) / limit for limit, used, *_ in runs) / RUNS
     print(
-        f"{name}: {FIFTY} of {FIFTY} runs end with an answer; "
+        f"{name}: {RUNS} of {RUNS} runs end with an answer; "
         f"{sum(each > 0 for each in over)} over their limit, by {max(over):.1%} at most; "
         f"{left:.1%} of the limit unused on average"
     )
