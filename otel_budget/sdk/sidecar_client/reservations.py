@@ -11,10 +11,12 @@ import threading
 import time
 import uuid
 from contextlib import ExitStack
+from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget.core.quantities import as_json
 from otel_budget.core.reservation import ReservationRefusal
+from otel_budget.policy.bounds import EXACT
 from otel_budget.sdk.sidecar_client.connection import Connection
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _AGAIN_AFTER, _TRIES = 0.05, 5
 _TIMEOUT, _LONGEST = 2.0, 3.0
 _AWAY: Final = (OSError, http.client.HTTPException)
 _AGAIN: Final = (http.client.SERVICE_UNAVAILABLE, http.client.BAD_GATEWAY)
+_FINEST: Final = Decimal("1E-12")
 _GOOD, _REDIRECTS, _FAILS = 200, 300, 500
 
 
@@ -87,7 +90,7 @@ class Reservations:
         """
         body = {
             "session_id": session_id,
-            "resources": {name: as_json(amount) for name, amount in amounts.items()},
+            "resources": _as_json(amounts),
             "lease_seconds": lease_seconds,
         }
         status, said = self._ask("POST", PATH, body, {"Idempotency-Key": key or uuid.uuid4().hex})
@@ -99,8 +102,7 @@ class Reservations:
         self, held_id: str, used: Mapping[str, Number], seconds_ago: float = 0.0
     ) -> Held | Refused:
         """Say what was used of one, and how long ago the last of it was recorded."""
-        amounts = {name: as_json(amount) for name, amount in used.items()}
-        body = {"used": amounts, "seconds_ago": round(seconds_ago, 6)}
+        body = {"used": _as_json(used), "seconds_ago": round(seconds_ago, 6)}
         return self._change(f"{held_id}/commit", body)
 
     def extend(self, held_id: str, lease_seconds: float) -> Held | Refused:
@@ -216,6 +218,17 @@ class _Line:
 
     def forget(self) -> None:
         self._line.forget()
+
+
+def _as_json(amounts: Mapping[str, Number]) -> dict[str, int | float | str]:
+    """Return amounts as a sidecar reads them: it takes 15 digits after the point."""
+    return {name: as_json(_rounded_up(amount)) for name, amount in amounts.items()}
+
+
+def _rounded_up(amount: Number) -> Number:
+    if not isinstance(amount, Decimal) or amount == amount.quantize(_FINEST, context=EXACT):
+        return amount
+    return amount.quantize(_FINEST, rounding=ROUND_UP, context=EXACT)
 
 
 def _refused(said: Any) -> Refused:

@@ -18,13 +18,14 @@ import time
 import uuid
 import weakref
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_budget import semconv
 from otel_budget.core.budget import Mode
 from otel_budget.core.reservation import ReservationRefusal
 from otel_budget.logs.logger import logger
+from otel_budget.policy.bounds import EXACT
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.clock import steady_seconds
 from otel_budget.sdk.reservations import Amounts
@@ -56,6 +57,8 @@ _USELESS, _UNKNOWN, _AWAY = 60.0, 1.0, 0.5
 #: Seconds after which an idle thread ends, and between two tries of one that failed.
 _TENDER_IDLE, _AGAIN_AFTER = 5.0, 1.0
 _NO_MONEY: Final = Decimal(0)
+_SMALLEST: Final = Decimal("0.000001")
+_ROUNDING: Final = 1e-9
 #: In the order of ``Amounts``.
 _NAMES: Final = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
 NONE: Final = Amounts()
@@ -411,9 +414,11 @@ class Slices:
         try:
             if any(used):
                 amounts = {name: amount for name, amount, _ in _each(used, NO_LIMITS)}
-                self._ask.commit(one.id, amounts, max(0.0, ago))
+                found: Held | Refused | None = self._ask.commit(one.id, amounts, max(0.0, ago))
             else:
-                self._ask.release(one.id)
+                found = self._ask.release(one.id)
+            if isinstance(found, Refused):
+                logger.debug("reservations: %s", found.detail)
         except Exception as exc:  # noqa: BLE001 - its lease ends, and what was used is counted
             logger.debug("reservations: %s", exc)
 
@@ -527,7 +532,9 @@ def _within(amounts: Amounts, left: tuple[float, float, float]) -> Amounts:
     if calls > left[1]:
         calls = max(1, int(left[1]))
     if cost > left[2]:
-        cost = Decimal(repr(left[2]))
+        # Left is rounded to a float: of what is a little less, all of it is not too much.
+        exact = Decimal(repr(left[2] * (1 - _ROUNDING)))
+        cost = max(_SMALLEST, exact.quantize(_SMALLEST, rounding=ROUND_DOWN, context=EXACT))
     return Amounts(tokens, calls, cost)
 
 

@@ -6,12 +6,43 @@ import http.client
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
+from otel_budget.core.reservation import request_from, use_from
 from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.reservations import Reservations, UnsupportedError
+
+
+class _Heard(Reservations):
+    """Asks nobody, and keeps what it would have said."""
+
+    def __init__(self) -> None:
+        super().__init__(SidecarAddress.parse("http://127.0.0.1:1"))
+        self.bodies: list[Any] = []
+
+    def _ask(self, *asked: Any) -> tuple[int, Any]:
+        self.bodies.append(asked[2])
+        status = 201 if asked[1] == "/v1/reservations" else 200
+        return status, {"id": "h", "remaining_lease_seconds": 1}
+
+
+@pytest.mark.parametrize(
+    "cost",
+    ["0.30000000000000004", "3E-7", "0E-8", "1E-20", "0.12", "12345.678901234567890123", "9E+3"],
+)
+def test_a_sidecar_can_read_any_amount_of_money_and_takes_none_for_less(cost: str) -> None:
+    ask, amounts = _Heard(), {"cost": Decimal(cost)}
+    ask.reserve("r", amounts, 30.0)
+    ask.commit("h", amounts)
+    reserved, committed = ask.bodies
+    held = request_from("k", reserved).amounts["cost"]
+    used, _ = use_from(committed)
+    for said in (held, used["cost"]):
+        assert 0 <= Decimal(said) - Decimal(cost) < Decimal("1E-11")
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -19,7 +21,14 @@ from otel_budget.core.reservation import ReservationRefusal
 from otel_budget.core.verdict import BudgetResource, BudgetState, LimitStatus, Verdict
 from otel_budget.sdk.reservations import Amounts
 from otel_budget.sdk.sidecar_client.reservations import Held, Refused, UnsupportedError
-from otel_budget.sdk.sidecar_client.slices import CALLS_AHEAD, COMMIT_EVERY, IDLE, LEASE, Slices
+from otel_budget.sdk.sidecar_client.slices import (
+    CALLS_AHEAD,
+    COMMIT_EVERY,
+    IDLE,
+    LEASE,
+    Slices,
+    _within,
+)
 from tests.support.sidecar_fixtures import START
 
 CALL = Amounts(100, 1)
@@ -333,6 +342,12 @@ def test_what_no_budget_limited_when_it_was_granted_is_asked_for_once_one_does()
     assert run.slices.fetch()
     assert run.slices.take(CALL)
     assert run.budget.newest[semconv.API_CALLS] >= 1
+
+
+@pytest.mark.parametrize("left", ["0.69999999999999996", "0.6666666666666667", "0.0000023456"])
+def test_a_call_that_does_not_know_what_it_costs_asks_for_no_more_than_is_left(left: str) -> None:
+    wanted = _within(Amounts(1, 1, Decimal(10**6)), (math.inf, math.inf, float(left)))
+    assert Decimal(left) - Decimal("0.000002") < wanted.cost_usd <= Decimal(left)
 
 
 class SlicesMachine(RuleBasedStateMachine):
