@@ -239,10 +239,18 @@ class Holds:
         each of its processes; None: of one nothing is known.
         """
         for hold_id in list(self._committed):
-            one = self._by_id[hold_id]
-            at = counted_up_to(one)
-            if at is not None and at > one.recorded_at:
-                self._finish(one, HoldState.COUNTED, now)
+            self.count_one(self._by_id[hold_id], counted_up_to, now)
+
+    def count_one(
+        self, hold: Hold, counted_up_to: Callable[[Hold], float | None], now: float
+    ) -> Hold:
+        """Let a committed one go if it is counted by now; as ``count`` does of all, which takes as
+        long as there are many.
+        """
+        at = counted_up_to(hold)
+        if at is None or at <= hold.recorded_at:
+            return hold
+        return self._finish(hold, HoldState.COUNTED, now)
 
     def _finish(self, hold: Hold, state: HoldState, now: float) -> Hold:
         return self._put(replace(hold, state=state, until=now + KEY_KEPT))

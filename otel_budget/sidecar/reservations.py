@@ -174,8 +174,8 @@ class Reservations:
             detail = "this reservation was given back: nothing of it can have been used"
             raise ReservationRefusedError(ReservationRefusal.RELEASED, detail)
         done = self.holds.commit(hold, order.used, now - order.seconds_ago, now)
-        self.holds.count(self._counted_up_to, now)  # a sample may have shown it already
-        return self.holds.get(hold.id) or done
+        # A sample may have shown it already.
+        return self.holds.count_one(done, self._counted_up_to, now)
 
     def _extend(self, hold: Hold, order: Extend, now: float) -> Hold:
         if hold.state is HoldState.HELD:

@@ -17,12 +17,20 @@ from otel_budget.core.reservation import (
     request_from,
     use_from,
 )
-from otel_budget.ledger.holds import KEY_KEPT, HoldState
+from otel_budget.ledger.holds import KEY_KEPT, Hold, HoldState
 from otel_budget.sidecar.audit_trail import AuditTrail
 from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.hold_refusals import EVERY
-from otel_budget.sidecar.reservations import Commit, Extend, Order, Release, Reserve, Reserved
+from otel_budget.sidecar.reservations import (
+    Commit,
+    Extend,
+    Order,
+    Release,
+    Reservations,
+    Reserve,
+    Reserved,
+)
 from otel_budget.sidecar.storage.base import Changes, StorageError
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.sidecar_fixtures import START
@@ -202,6 +210,21 @@ def test_what_was_used_is_held_until_a_newer_sample_is_counted(begin: Begin) -> 
         ReservationRefusal.COMMITTED
     )
     assert why(of.order(Release(hold.id))) is ReservationRefusal.COMMITTED
+
+
+def test_a_commit_looks_at_no_other_one_however_many_there_are(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, looked = begin(budget()), list[str]()
+    holds = [held_of(of.reserve(1)).hold for _ in range(20)]
+
+    def looks(_of: Reservations, hold: Hold) -> None:
+        looked.append(hold.id)
+
+    monkeypatch.setattr(Reservations, "_counted_up_to", looks)
+    for hold in holds:
+        of.order(Commit(hold.id, {semconv.TOKENS: 1}, 0.0))
+    assert looked == [hold.id for hold in holds]
 
 
 def test_a_sample_that_is_implausible_counts_nothing_of_it(begin: Begin) -> None:
