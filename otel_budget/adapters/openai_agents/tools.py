@@ -16,11 +16,14 @@ from agents import tool as sdk_tools
 from otel_budget.adapters.openai_agents.everywhere import EVERYWHERE
 from otel_budget.adapters.openai_agents.models import Budget, BudgetModel, BudgetModelProvider
 from otel_budget.adapters.openai_agents.stops import StoppedByBudget, stop_in, unfinished
+from otel_budget.genai.reported_call import sink_of
 from otel_budget.genai.values import field
 from otel_budget.logs.logger import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from otel_budget.genai.call import UsageSink
 
 #: The SDK's class that calls a tool and hands its errors to the model.
 _INVOKER: Final = "_FailureHandlingFunctionToolInvoker"
@@ -70,8 +73,14 @@ def watch_stops_in_tools() -> None:
 def _may_be_told(stop: StoppedByBudget, ctx: Any) -> bool:
     """Tell whether the agent that called the tool gives a last answer."""
     return stop.verdict.wrap_up is not None and any(
-        budget.ending.on_stop == "wrap_up" for budget in _budgets(ctx)
+        budget.ending.on_stop == "wrap_up" and _is_stopped(sink_of(budget.monitor), stop)
+        for budget in _budgets(ctx)
     )
+
+
+def _is_stopped(sink: UsageSink | None, stop: StoppedByBudget) -> bool:
+    """Tell whether it is this run that must stop: another one's stop does not end its agents."""
+    return sink is not None and sink.session_id == stop.verdict.session_id
 
 
 def _budgets(ctx: Any) -> Iterator[Budget]:

@@ -54,6 +54,8 @@ def _stopped(budget: Budget, stop: BudgetExceeded, ctx: Any) -> str:
     by_then, stop.finished = stop.finished, settled(getattr(ctx, "messages", None) or ())
     if by_then is not None:
         stop.finished_inside = (*stop.finished_inside, by_then)
-    if budget.ending.on_stop == "raise" or stop.verdict.wrap_up is None:
-        raise stop
+    sink = sink_of(budget.monitor)
+    is_ours = sink is not None and sink.session_id == stop.verdict.session_id
+    if not is_ours or budget.ending.on_stop == "raise" or stop.verdict.wrap_up is None:
+        raise stop  # of another run, too: the agent goes on, and would take it for the tool's error
     return unfinished(stop.verdict.message, by_then)

@@ -207,6 +207,22 @@ def test_a_stop_in_a_tool_goes_through_where_agents_raise(
     assert not told
 
 
+def test_a_run_of_its_own_in_a_tool_that_raises_is_no_error_of_the_tool(
+    openai_agents: Any, make: Make
+) -> None:
+    told: list[Any] = []
+    model = openai_agents.BudgetModel(Says(), on_stop="wrap_up")
+
+    async def delegate() -> None:
+        with make(max_api_calls=1, wrap_up_calls=1) as monitor:
+            monitor.raise_if_stopped()
+
+    with make(), pytest.raises(openai_agents.StoppedByBudget) as stopped:
+        asyncio.run(runner().run(agent_with(delegate, model, told)))
+    assert stopped.value.verdict.wrap_up is not None
+    assert not told
+
+
 def test_an_error_of_a_tool_is_handed_to_the_model_as_ever(openai_agents: Any, make: Make) -> None:
     told: list[Any] = []
     model = openai_agents.BudgetModel(Says())

@@ -201,6 +201,20 @@ def test_an_agent_in_a_tool_with_a_run_of_its_own_gives_its_own_last_answer(
         assert pydantic_ai.cut_short(asyncio.run(call_tool(delegate, model))) is not None
 
 
+def test_a_run_of_its_own_in_a_tool_that_raises_is_no_error_of_the_tool(
+    pydantic_ai: Any, make: Make
+) -> None:
+    inner, model = (pydantic_ai.budgeted(Says(), on_stop=on) for on in ("raise", "wrap_up"))
+
+    async def delegate() -> Any:
+        with make(max_api_calls=1, wrap_up_calls=1):
+            return await inner.request(hi(), None, Parameters())
+
+    with make(), pytest.raises(BudgetExceeded) as stopped:
+        asyncio.run(call_tool(delegate, model))
+    assert stopped.value.verdict.wrap_up is not None
+
+
 # --- all models ----------------------------------------------------------------------------------
 def test_a_request_past_the_adapter_is_said_once_for_a_run_and_none_once_it_is_installed(
     pydantic_ai: Any, make: Make, monkeypatch: pytest.MonkeyPatch
