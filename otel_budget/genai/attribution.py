@@ -143,14 +143,16 @@ def sink_around() -> UsageSink | None:
     return around.sink if around is not None and around.kind is Kind.INFERENCE else None
 
 
-def is_inside_held_call(session_id: str) -> bool:
-    """Tell whether this context is inside of a call of a run that holds what it may use."""
+def hold_around(session_id: str) -> tuple[object, bool]:
+    """Return what the call of a run holds that this context is inside of; None: there is none.
+
+    And whether a call inside it has been made: what it tries next, as a fallback, is a further one.
+    """
     around = _around()
-    return (
-        around is not None
-        and around.hold_phase is not None
-        and around.sink.session_id == session_id
-    )
+    if around is None or around.sink.session_id != session_id:
+        return None, False
+    made = any(one.ended and one.kind is Kind.INFERENCE for one in tuple(around.below))
+    return around.hold_phase, made
 
 
 def scope_around() -> str | None:

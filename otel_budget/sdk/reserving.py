@@ -74,8 +74,8 @@ class Reserver:
     def hold(self, expected: Expected | None, said: Mapping[str, Any]) -> Reservation | None:
         """Do as ``UsageSink.hold``."""
         self._recorder.check_before_call()
-        around = around_here(self._record)
-        if self._is_paid_for(around):
+        around, is_paid_for = self._around()
+        if is_paid_for:
             return None
         request = self._request(expected, said)
         waits = self._may_wait() and not attribution.in_event_loop()
@@ -89,8 +89,8 @@ class Reserver:
     ) -> Reservation | None:
         """Do as ``UsageSink.hold_async``."""
         self._recorder.check_before_call()
-        around = around_here(self._record)
-        if self._is_paid_for(around):
+        around, is_paid_for = self._around()
+        if is_paid_for:
             return None
         request = self._request(expected, said)
         waits = self._may_wait() and attribution.in_event_loop()
@@ -135,13 +135,19 @@ class Reserver:
             found.owner = here()
         return found
 
-    def _is_paid_for(self, around: Reservation | None) -> bool:
-        """Tell whether another hold has this call in it: of the call that it is a part of, or of a
-        reservation that it is the first call in.
+    def _around(self) -> tuple[Reservation | None, bool]:
+        """Return the hold that a call is made inside of, and whether it has this call in it.
+
+        That of the call that it is a part of has the first one that is made there. Else a
+        reservation has the first call that is made in it.
         """
-        if attribution.is_inside_held_call(self._record.session_id):
-            return True
-        return around is not None and around.claim()
+        part_of, was_made = attribution.hold_around(self._record.session_id)
+        if isinstance(part_of, Reservation):
+            if was_made:
+                part_of.claim()  # by the first one, which may wait to be counted
+            return part_of, not was_made
+        around = around_here(self._record)
+        return around, around is not None and around.claim()
 
     def _request(self, expected: Expected | None, said: Mapping[str, Any]) -> Request:
         if expected is None or expected.tokens is None:

@@ -95,6 +95,23 @@ def test_of_twenty_calls_in_tasks_as_many_are_made_as_fit(make: Make, room: int,
     assert _holds_nothing(monitor)
 
 
+def test_what_a_call_tries_after_one_that_failed_is_a_further_call(make: Make) -> None:
+    """Of three that hold the room for three, none has a second attempt that nobody holds."""
+    monitor = make(_only(max_api_calls=3))
+    outer = [ReportedCall(SCOPE, monitor) for _ in range(2)]
+    with outer[0].around():
+        ReportedCall("within", monitor).close(failed=True)
+        ReportedCall("within", monitor).close(input=100, output=50)
+    with outer[1].around():
+        ReportedCall("within", monitor).close(failed=True)
+        with pytest.raises(BudgetExceeded):
+            ReportedCall("within", monitor)
+    for each in outer:
+        each.close(failed=True)
+    assert monitor.get_usage_report().api_calls == 3
+    assert _holds_nothing(monitor)
+
+
 def test_what_others_hold_is_busy_and_what_does_not_fit_at_all_is_not(make: Make) -> None:
     monitor = make(_only(max_tokens=1000))
     with monitor.reserve(tokens=600) as held:
