@@ -152,6 +152,7 @@ class Slices:
         self._said: set[str] = set()
         self._closed = self._has_used = self._is_away = False
         self._process = os.getpid()
+        self._refused_amounts = NONE
         self.refused: Refused | None = None
         """Why what is wanted was not to be had when it was asked for last."""
 
@@ -212,7 +213,12 @@ class Slices:
                 of and amount > room
                 for amount, room, of in zip(needs, budgets.left, budgets.limits, strict=True)
             )
-        return beyond or (refused is not None and refused.reason == ReservationRefusal.EXCEEDED)
+            # What a larger call was refused says nothing of this one.
+            lacking = _lack(wanted, self._left)
+            is_meant = _covers(lacking, self._refused_amounts, budgets.limits)
+        if refused is None or refused.reason != ReservationRefusal.EXCEEDED:
+            return beyond
+        return beyond or is_meant
 
     @property
     def problem(self) -> str:
@@ -352,7 +358,7 @@ class Slices:
                 self._left, self.refused = _more(self._left, granted), None
                 return True
             news = self.refused is None or self.refused.reason != found.reason
-            self.refused = found
+            self.refused, self._refused_amounts = found, amounts
             if found.reason in (ReservationRefusal.BUSY, ReservationRefusal.TOO_MANY):
                 self._retry_at = now + RETRY_BUSY
             else:

@@ -251,6 +251,21 @@ def test_room_that_others_hold_is_not_spent() -> None:
     assert run.call()
 
 
+def test_what_a_larger_call_was_refused_for_good_says_nothing_of_a_smaller_one() -> None:
+    run = begin(1000)
+    run.budget.held["other"] = 750, math.inf
+    run.budget.used = 200  # of which no verdict told yet
+    large = Amounts(900, 1)
+    assert not run.slices.take(large)
+    run.slices.fetch()
+    assert (run.slices.take(large), run.slices.is_spent) == (False, True)
+    assert (run.slices.take(CALL), run.slices.is_spent) == (False, False)
+    assert not run.slices.fetch()
+    assert not run.slices.is_spent
+    run.budget.held.clear()
+    assert run.call()
+
+
 def test_without_an_enforced_budget_or_a_verdict_in_force_nothing_binds() -> None:
     run = begin(0)
     assert not run.slices.take(CALL)
