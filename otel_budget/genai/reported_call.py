@@ -123,6 +123,12 @@ class ReportedCall:
         self._node = CALL_TRACKER.open_call(scope, sink=sink, hold=hold)
         self._token: Token[Node | None] | None = None
 
+    def __del__(self) -> None:
+        """Give back what it held if it was dropped: its stream, say, was never read to its end."""
+        hold = self.__dict__.get("_hold")
+        if hold is not None:
+            hold.end()
+
     @contextmanager
     def around(self) -> Iterator[None]:
         """Take what is reported in this context for other records of this call."""

@@ -20,6 +20,7 @@ from otel_budget import semconv
 from otel_budget.policy.bounds import EXACT
 from otel_budget.policy.forecast import use_of_calls
 from otel_budget.policy.format import amount
+from otel_budget.policy.reserve import least_call
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
@@ -51,6 +52,9 @@ class Next(NamedTuple):
     tokens_kept: int = 0
     """What is kept back for the last calls, of each limit."""
     cost_kept: Decimal = Decimal(0)
+    tokens_least: float = 0.0
+    """What it hardly uses less than: a last call that is offered has to have so much."""
+    cost_least: Decimal = Decimal(0)
 
 
 UNKNOWN: Final = Next()
@@ -70,6 +74,8 @@ def next_call(pace: CallPace, last_calls: int) -> Next:
         _doubt(cost, pace.calls),
         0 if tokens is None else _whole(_kept(last_calls, tokens)),
         Decimal(0) if cost is None else money(_kept(last_calls, cost)),
+        least_call(semconv.TOKENS, pace),
+        money(least_call(semconv.COST, pace)),
     )
 
 

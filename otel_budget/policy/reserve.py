@@ -168,7 +168,7 @@ def allowance(calls: int, pace: CallPace, remaining: Mapping[str, Number]) -> Wr
     for name, left in remaining.items():
         if name in FURTHER:
             continue
-        if left <= 0 or _least_call(name, pace) > float(left) * (1 + _ROUNDING):
+        if left <= 0 or least_call(name, pace) > float(left) * (1 + _ROUNDING):
             return None
         if name == semconv.API_CALLS:
             number = min(number, int(left))
@@ -244,7 +244,7 @@ def _use_of(resource: str, number: int, pace: CallPace) -> float | None:
     return None if size is None else use_of_calls(number, size)
 
 
-def _least_call(resource: str, pace: CallPace) -> float:
+def least_call(resource: str, pace: CallPace) -> float:
     """Return what the next call hardly uses less than; 0 where that is not known."""
     if resource in TIMES or resource == semconv.API_CALLS:
         return _use_of(resource, 1, pace) or 0.0

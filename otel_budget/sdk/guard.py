@@ -73,6 +73,9 @@ class Guard:
     """The run's place among those of its process; most have none."""
     wrap_ups: WrapUps | None = None
     """Its last calls after a stop in time, once it made some."""
+    no_room: tuple[Verdict, object] | None = None
+    """What its last call was refused with, for want of room though the run may go on, and what
+    limited the run then."""
 
     def __init__(
         self,
@@ -244,6 +247,8 @@ class Guard:
                 stop = replace(judged, action=Action.STOP, message=message, wrap_up=None)
                 raise BudgetExceeded(self.foreseen(stop))
             if verdict.should_continue:
+                verdict = self._refused_last() or verdict
+            if verdict.should_continue:
                 return None
             self.told_to_stop = True
             if verdict.wrap_up is None:
@@ -254,6 +259,25 @@ class Guard:
         self.reconsider(self.progress)
         self.wake()
         return block
+
+    def refused(self, stop: Verdict) -> None:
+        """Take note that a call was refused: not one more of its size fits."""
+        self.no_room = stop, self._limits_behind(stop)
+
+    def _refused_last(self) -> Verdict | None:
+        """Return what the last call was refused with, as of now; None: it may be another by now."""
+        if self.no_room is None:
+            return None
+        stop, limits = self.no_room
+        self.no_room = None
+        if limits != self._limits_behind(stop):
+            return None
+        return replace(stop, wrap_up=self.allowance())
+
+    @property
+    def wraps_up(self) -> bool:
+        """True while it makes its last calls."""
+        return self.wrap_ups is not None and self.wrap_ups.block is not None
 
     def end_wrap_up(self, block: OpenBlock) -> Used:
         """Put the stop back; return what was used meanwhile."""
@@ -266,8 +290,7 @@ class Guard:
 
     def answered(self, verdict: Verdict) -> Verdict:
         """Take note of what the run was told."""
-        wraps_up = self.wrap_ups is not None and self.wrap_ups.block is not None
-        self.told_to_stop = wraps_up or not verdict.should_continue
+        self.told_to_stop = self.wraps_up or not verdict.should_continue
         return verdict
 
     def refusal(self, verdict: Verdict) -> BudgetExceeded:
@@ -331,8 +354,7 @@ class Guard:
     @property
     def last_calls(self) -> int:
         """How many calls are kept back from ordinary ones: none once the run wraps up."""
-        wraps_up = self.wrap_ups is not None and self.wrap_ups.block is not None
-        return 0 if wraps_up else self.local.limits.wrap_up_calls
+        return 0 if self.wraps_up else self.local.limits.wrap_up_calls
 
     def allowance(self) -> WrapUp | None:
         """Return what last calls may use by now; None: nothing."""

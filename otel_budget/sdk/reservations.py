@@ -11,6 +11,7 @@ from collections import deque
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
+from weakref import ref
 
 from otel_budget import semconv
 from otel_budget.policy.holding import UNKNOWN, Lack, Next, margin, next_call
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _NO_MONEY: Final = Decimal(0)
 #: No count gets here.
 _NO_COUNT: Final = 1 << 62
+#: Share by which sums of floats may be off: what just fits does.
+_ROUNDING: Final = 1e-9
 #: One for all runs: a family is taken as a whole. What is done in it takes microseconds.
 _SECTION: Final = Section()
 
@@ -136,8 +139,8 @@ class Reservation(Phase):
     """What is held for what goes on inside: what is recorded there reduces it."""
 
     __slots__ = (
-        "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "claimed", "cost_usd",
-        "is_guess", "is_open", "of", "owner", "room", "tokens",
+        "__weakref__", "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "claimed",
+        "cost_usd", "is_guess", "is_open", "of", "owner", "room", "tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - by name it takes half a microsecond more
@@ -294,7 +297,7 @@ class Reservation(Phase):
             self._is_known()
         self._hold_less(*rest)
         for each in room.rooms:
-            each.open.discard(self)
+            each.open.pop(id(self), None)
         if room.credit is not None:
             room.credit.give_back(Amounts(*rest))
         if room.rooms[-1].waiting:
@@ -366,8 +369,8 @@ class Room:
         self.generation += 1
         self.tokens = self.api_calls = 0
         self.cost, self.tokens_variance, self.cost_variance = _NO_MONEY, 0.0, 0.0
-        self.open: set[Reservation] = set()
-        """What is under way."""
+        self.open: dict[int, ref[Reservation]] = {}
+        """What is under way, by identity. Whoever began it keeps it: what they drop is over."""
         self.waiting.clear()
         self.credit = None
         self._looks = self._samples = -1
@@ -435,9 +438,12 @@ class Room:
             _SECTION.hand_in(self.serve)
 
     def leave(self, waiting: Waiting) -> None:
-        """Have somebody wait no longer; those behind may be served."""
+        """Have somebody wait no longer; those behind may be served.
+
+        Always in the section: who has left the queue may be about to be answered in there.
+        """
         queue = self.rooms[-1].waiting
-        if waiting not in queue or not _SECTION.enter():
+        if not _SECTION.enter():
             return
         try:
             if waiting in queue:
@@ -470,7 +476,11 @@ class Room:
         It goes on while they do: it has a stream in hand that it may never read to its end, or
         begins several before it makes the first.
         """
-        return any(one.owner == me for room in self.rooms for one in tuple(room.open))
+        return any(one.owner == me for room in self.rooms for one in room.under_way())
+
+    def under_way(self) -> list[Reservation]:
+        """Return what is held now."""
+        return [one for at in tuple(self.open.values()) if (one := at()) is not None]
 
     def lack(self, short: Short, request: Request) -> Lack:
         """Return why a request of this run does not fit, with all numbers as of now."""
@@ -513,6 +523,7 @@ class Room:
         want = self._want(request)
         if around is not None:
             want = around.less(want)
+        want = self._as_last(want, request)
         alone = want.is_guess and self._is_alone(around)
         held: Short | None = None
         for room in self.rooms:
@@ -565,7 +576,7 @@ class Room:
             self.cost_variance += of_cost
             if cost:
                 self.cost = plus(self.cost, cost)
-            self.open.add(held)
+            self.open[id(held)] = ref(held)
             return held
         finally:
             section.leave()
@@ -600,13 +611,15 @@ class Room:
         self.cost_variance += want.cost_variance
         if held.cost_usd:
             self.cost = plus(self.cost, held.cost_usd)
-        self.open.add(reservation)
+        self.open[id(reservation)] = ref(reservation)
 
     def _is_alone(self, around: Reservation | None) -> bool:
         """Tell whether nothing is under way but what this thread or task began itself."""
         mine = here()
         return not any(
-            one is not around and one.owner != mine for room in self.rooms for one in room.open
+            one is not around and one.owner != mine
+            for room in self.rooms
+            for one in room.under_way()
         )
 
     def _want(self, request: Request) -> Want:
@@ -671,6 +684,18 @@ class Room:
             return Short(self, semconv.COST, want.cost, want.is_guess or used <= limit)
         return None
 
+    def _as_last(self, want: Want, request: Request) -> Want:
+        """Return what is wanted; of a last call no more than is left, where it hardly uses less."""
+        if request.asked or not self._run.guard.wraps_up:
+            return want
+        fitted, known = self._within(want), self._next
+        if want.tokens is None or want.cost is None or fitted == want:
+            return want
+        tokens, cost = fitted.tokens or 0, fitted.cost or _NO_MONEY
+        if tokens < min(want.tokens, known.tokens_least * (1 - _ROUNDING)):
+            return want
+        return want if cost < min(want.cost, known.cost_least) else fitted
+
     def _within(self, want: Want) -> Want:
         """Return a guess, or all that is left, as what there is."""
         tokens, cost = want.tokens, want.cost
@@ -697,7 +722,7 @@ class Room:
         with record.lock:
             self._next = known = next_call(record.pace(), self._last_calls)
         if known is not UNKNOWN:
-            for one in tuple(self.open):
+            for one in self.under_way():
                 if one.is_guess and one.room is self:
                     one.shrink(known)
         self._limits = limits = guard.limits_in_force()

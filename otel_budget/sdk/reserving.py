@@ -189,6 +189,8 @@ class Reserver:
     def _granted(self, found: Reservation | Short | None, request: Request) -> Reservation | None:
         if isinstance(found, Short):
             raise self._refusal(found, request)
+        if found is not None:
+            self.room.guards[0].no_room = None
         return found
 
     def _refusal(self, short: Short, request: Request) -> BudgetExceeded:
@@ -208,16 +210,17 @@ class Reserver:
         if not short.is_held and not request.asked:
             guard.told_to_stop = True
         decided = f"{verdict.decision_id}\x1f{reason}\x1f{message}".encode()
-        return guard.refusal(
-            replace(
-                verdict,
-                action=Action.STOP,
-                reason=reason,
-                message=message,
-                wrap_up=guard.allowance() if reason is Reason.WRAP_UP else None,
-                decision_id=hashlib.sha256(decided).hexdigest()[: len(verdict.decision_id)],
-            )
+        stop = replace(
+            verdict,
+            action=Action.STOP,
+            reason=reason,
+            message=message,
+            wrap_up=guard.allowance() if reason is Reason.WRAP_UP else None,
+            decision_id=hashlib.sha256(decided).hexdigest()[: len(verdict.decision_id)],
         )
+        if reason is Reason.WRAP_UP and not request.asked:
+            guard.refused(stop)
+        return guard.refusal(stop)
 
 
 def around_here(record: RunRecord) -> Reservation | None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from decimal import Decimal
 from functools import partial
+from random import Random
 
 import pytest
 
 from otel_budget import BudgetExceeded, InvalidValueError, ResourceLimits, ResourceMonitor
 from otel_budget.core.reasons import Reason
 from otel_budget.genai.reported_call import Expected, ReportedCall
+from otel_budget.sdk.reservations import Request, Reservation, Room, Short
+from otel_budget.sdk.reserving import request_of
+from otel_budget.sdk.room_queue import Waiter
 from tests.support.monitors import Make
 
 SCOPE = "otel_budget.test"
@@ -51,6 +56,16 @@ def _at_once(number: int, work: Callable[[], None]) -> Counter[str]:
     for thread in threads:
         thread.join(DEADLINE)
     return came
+
+
+def _until_refused(work: Callable[[], None]) -> BudgetExceeded:
+    """Do something again and again; return what it was refused with in the end."""
+    for _ in range(1000):
+        try:
+            work()
+        except BudgetExceeded as exc:
+            return exc
+    pytest.fail("it was never refused")
 
 
 def _holds_nothing(monitor: ResourceMonitor) -> bool:
@@ -235,6 +250,53 @@ def test_a_call_that_failed_or_was_none_gives_all_of_it_back(make: Make, failed:
     assert _holds_nothing(monitor)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda monitor: ReportedCall(SCOPE, monitor),
+        lambda monitor: contextvars.Context().run(monitor.reserve(tokens=100).__enter__),
+    ],
+)
+def test_what_is_dropped_without_an_end_gives_all_of_it_back(
+    make: Make, begin: Callable[[ResourceMonitor], object]
+) -> None:
+    monitor = make(_only(max_tokens=2 * SIZE, max_api_calls=1))
+    begin(monitor)
+    gc.collect()
+    assert _holds_nothing(monitor)
+
+
+def test_who_stops_waiting_as_room_is_found_for_it_leaves_none_of_it_held(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    room = monitor.usage_sink.room
+    assert room is not None
+    request, guarded = request_of(900, 1, None), threading.Event()
+    with monitor.reserve(tokens=900) as held:
+        waiter = Slow(room, request, guarded)
+        assert isinstance(room.take(request, None, waiter), Short)
+        server = threading.Thread(target=held.end)
+        server.start()
+        assert guarded.wait(DEADLINE)  # it has been taken out of the queue, and not been answered
+        found = waiter.outcome()
+        server.join(DEADLINE)
+    assert isinstance(found, Reservation)
+    found.end()
+    assert _holds_nothing(monitor)
+
+
+class Slow(Waiter):
+    """One who hears of an answer late."""
+
+    def __init__(self, room: Room, request: Request, begins: threading.Event) -> None:
+        super().__init__(room, request, lambda: None)
+        self._begins = begins
+
+    def answer(self, found: Reservation | Short | None) -> None:
+        self._begins.set()
+        threading.Event().wait(0.05)  # for the other thread to ask, if it does not wait
+        super().answer(found)
+
+
 def test_one_who_waits_is_served_in_order_and_when_a_limit_is_raised(make: Make) -> None:
     monitor = make(_only(max_tokens=1000))
     order: list[int] = []
@@ -346,6 +408,52 @@ def test_ordinary_calls_leave_what_is_kept_back_for_the_last_ones(make: Make) ->
     with monitor.wrap_up():
         assert _at_once(10, lambda: _call(monitor))["made"] == 2
     assert monitor.get_usage_report().api_calls == 5
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_call_refused_for_want_of_room_may_be_made_as_the_last_one(make: Make, kept: int) -> None:
+    monitor = make(_only(max_tokens=1000, wrap_up_calls=kept))
+    for _ in range(4 - kept):
+        monitor.record_operation(tokens=205, api_call=True)
+
+    def call() -> None:
+        with monitor.reserve():
+            monitor.record_operation(tokens=205, api_call=True)
+
+    refused = _until_refused(call).verdict
+    assert refused.reason == Reason.WRAP_UP
+    with monitor.wrap_up() as allowed:
+        assert allowed is not None
+        assert refused.wrap_up is not None
+        assert allowed.tokens == refused.wrap_up.tokens
+        ReportedCall(SCOPE, monitor).close(input=100, output=70)
+    assert monitor.verdict.reason == Reason.WRAP_UP
+    with pytest.raises(BudgetExceeded):
+        _call(monitor)
+
+
+def test_a_refusal_is_forgotten_once_there_is_another_limit(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    for _ in range(4):
+        monitor.record_operation(tokens=205, api_call=True)
+    with pytest.raises(BudgetExceeded):
+        _call(monitor)
+    monitor.update_limits(max_tokens=10_000)
+    with monitor.wrap_up() as allowed:
+        assert allowed is None
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_where_last_calls_are_allowed_one_is_let_through(make: Make, seed: int) -> None:
+    monitor, sizes = make(_only(max_tokens=20_000, wrap_up_calls=seed % 3)), Random(seed)
+
+    def call() -> None:
+        reported = ReportedCall(SCOPE, monitor)
+        reported.close(input=int(1000 * (0.5 + sizes.random())), output=50)
+
+    if _until_refused(call).verdict.wrap_up is not None:
+        with monitor.wrap_up():
+            call()
 
 
 def test_amounts_are_checked(make: Make) -> None:
