@@ -78,7 +78,7 @@ class Reserver:
         if is_paid_for:
             return None
         request = self._request(expected, said)
-        waits = self._may_wait() and not attribution.in_event_loop()
+        waits = self._may_wait(around) and not attribution.in_event_loop()
         found = self._take(request, around, surely=waits)
         if is_held(found) and waits:
             found = wait_for_room(self.room, request, self._recorder.check_before_call, LONGEST)
@@ -93,7 +93,7 @@ class Reserver:
         if is_paid_for:
             return None
         request = self._request(expected, said)
-        waits = self._may_wait() and attribution.in_event_loop()
+        waits = self._may_wait(around) and attribution.in_event_loop()
         found = await self._take_async(request, around, surely=waits)
         if is_held(found) and waits:
             check = self._recorder.check_before_call
@@ -182,8 +182,13 @@ class Reserver:
             found = await wait_for_room_async(self.room, request, check, timeout)
         return self._granted(found, request) or Reservation.of_nothing(self.room)
 
-    def _may_wait(self) -> bool:
-        """Tell whether this code may wait for others: it would wait for what it holds itself."""
+    def _may_wait(self, around: Reservation | None = None) -> bool:
+        """Tell whether this code may wait for others: it would wait for what it holds itself.
+
+        around: the hold that it is inside of, which another thread may have begun.
+        """
+        if around is not None and around.holds_something:
+            return False
         return not holds_any() and not self.room.is_held_by(here())
 
     def _granted(self, found: Reservation | Short | None, request: Request) -> Reservation | None:

@@ -127,6 +127,25 @@ def test_what_a_call_tries_after_one_that_failed_is_a_further_call(make: Make) -
     assert _holds_nothing(monitor)
 
 
+def test_a_further_attempt_in_another_thread_does_not_wait_for_its_own_call(make: Make) -> None:
+    """LiteLLM makes fallbacks in threads of its own."""
+    monitor, came = make(_only(max_api_calls=2)), list[object]()
+    outer, _other = [ReportedCall(SCOPE, monitor) for _ in range(2)]
+
+    def attempt() -> None:
+        try:
+            came.append(ReportedCall("within", monitor))
+        except BudgetExceeded as stop:
+            came.append(stop.verdict.reason)
+
+    with outer.around():
+        ReportedCall("within", monitor).close(failed=True)
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(attempt,))
+        thread.start()
+        thread.join(DEADLINE)
+    assert came == ["budget_busy"]
+
+
 def test_what_others_hold_is_busy_and_what_does_not_fit_at_all_is_not(make: Make) -> None:
     monitor = make(_only(max_tokens=1000))
     with monitor.reserve(tokens=600) as held:
