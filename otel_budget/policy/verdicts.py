@@ -306,7 +306,7 @@ def verdict_on_failure(
     started_at: float | None,
     *,
     before: Verdict | None,
-    stop: Override | None,
+    overrides: Overrides,
     failing_for: float,
     rules: Rules,
     now: float,
@@ -316,9 +316,10 @@ def verdict_on_failure(
 
     That of before is held, then ``on_no_data`` applies; what is final stays.
 
-    before: the last one on it. stop: an operator's that holds. failing_for: seconds. now: Unix
-    time. above: as for any other verdict.
+    before: the last one on it. overrides: those that hold. failing_for: seconds. now: Unix time.
+    above: as for any other verdict.
     """
+    stop, limits = overrides.stop, overrides.limits
     if before is None:
         before = Verdict(
             session_id=session_id, action=UNKNOWN[0], status=LimitStatus.INCONCLUSIVE,
@@ -341,13 +342,17 @@ def verdict_on_failure(
         message = (
             f"the sidecar failed to judge this run (see its log): {action} for lack of good data"
         )
-    decided = "\x1f".join((session_id, action, reason, status, rules.revision, repr(started_at)))
+    ordered = () if limits is None else limits.limits
+    replaced = tuple(name for name in before.own_limits_replaced if name in ordered)
+    parts = session_id, action, reason, status, rules.revision, repr(started_at), *replaced
+    decided = "\x1f".join(parts)
     return replace(
         before, action=action, status=status, reason=str(reason), message=message,
         evaluated_at=now, lease_seconds=rules.lease, policy_revision=rules.revision, sequence=None,
         would=None, stopped_by=above.stopped_by if reason == Reason.PARENT_STOPPED else None,
         ordered_at=None if stop is None else stop.at,
         wrap_up=before.wrap_up if reason == before.reason and not at_once else None,
+        own_limits_replaced=replaced,
         decision_id=hashlib.sha256(decided.encode()).hexdigest()[:_DIGITS],
     )  # fmt: skip
 

@@ -63,7 +63,7 @@ class Failing:
                 run.session_id,
                 run.started_at,
                 before=known,
-                stop=run.overrides.holding(now).stop,
+                overrides=run.overrides.holding(now),
                 failing_for=max(0.0, now - since - self._absences.since(since)),
                 rules=rules,
                 now=now,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_a_run_over_its_limit_or_ordered_to_stop_stays_stopped_while_it_fails(
     order = Override(OverrideKind.STOP, "enough", at=parts.clock())
     found, _ = asyncio.run(parts.loop.apply_override("bad", order, "test"))
     assert (found.action, found.reason) == ("stop", "operator_stop")
+    parts.storage.close()
+
+
+def test_limits_of_an_operator_end_in_time_while_a_run_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = sidecar(tmp_path, shown(), rules=replace(RULES, limits_from_outside=True))
+    ticks(parts)
+    limits = {"tokens": 5000}
+    order = Override(
+        OverrideKind.LIMITS, "more", at=parts.clock(), until=parts.clock() + 5, limits=limits
+    )
+    asyncio.run(parts.loop.apply_override("bad", order, "test"))
+    failing(monkeypatch, *PLACES["judge"])()
+    ticks(parts, 3)
+    assert verdict(parts, "bad").reason == "internal_error"
+    assert verdict(parts, "bad").own_limits_replaced == ("tokens",)
+    ticks(parts, 3)
+    assert verdict(parts, "bad").own_limits_replaced == ()
     parts.storage.close()
 
 
