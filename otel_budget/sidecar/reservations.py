@@ -113,7 +113,15 @@ class Reservations:
     def settle(self, now: float) -> None:
         """Let go what is counted by now, and what is over; once use was taken in."""
         self.holds.pass_time(now)
-        self.holds.count(self._counted_up_to, now)
+        known: dict[tuple[str, float | None], float | None] = {}
+
+        def counted_up_to(hold: Hold) -> float | None:
+            of = hold.session_id, hold.started_at
+            if of not in known:
+                known[of] = self._counted_up_to(hold)
+            return known[of]
+
+        self.holds.count(counted_up_to, now)
 
     def _counted_up_to(self, hold: Hold) -> float | None:
         run = self._ledger.runs.get(hold.session_id)
