@@ -23,7 +23,7 @@ def length(short: int, full: int) -> int:
     """
     if os.environ.get(FULL) == "1":
         return full
-    return max(1, int(short * examples() / 100))
+    return min(short, max(1, short * examples() // 100))
 
 
 def examples() -> int:
