@@ -176,8 +176,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any]):
             with self._ending.last_call(sink, stop) as mark:
                 yield mark
         except BudgetExceeded as again:
-            again.finished = list(request.messages)
-            raise
+            raise refusal(again, request.messages, sink) from None
 
     def _last(self, request: Any) -> Any:
         """Return the last request: no tools but those of a structured answer, told to answer."""

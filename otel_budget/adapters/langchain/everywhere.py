@@ -9,6 +9,7 @@ left to that.
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.adapters import progress as progress_of
 from otel_budget.adapters.ending import AS_BEFORE, INSTRUCTION, Ending, OnStop
+from otel_budget.adapters.langchain.finished import refusal
 from otel_budget.adapters.langchain.handler import IN_AGENT, SCOPE, BudgetCallbackHandler
 from otel_budget.adapters.langchain.last_call import last_messages, marked, without_tools
 from otel_budget.adapters.langchain.progress import Progress, of_state
@@ -58,12 +60,17 @@ class _Everywhere:
         _BRIEFINGS[id(said)] = said
         return [*messages, said]
 
-    def sink(self, stop: BudgetExceeded) -> UsageSink | None:
-        """Return whose last call it is. Raises the stop if it is not ours to end."""
+    @contextmanager
+    def last_call(self, stop: BudgetExceeded, messages: list[Any]) -> Iterator[CutShort]:
+        """Allow the last call; raise the stop where there is none, or it is not ours to end."""
         sink: UsageSink | None = getattr(stop, "sink", None) or sink_of(self.monitor)
         if sink is None or sink.session_id != stop.verdict.session_id:
             raise stop
-        return sink
+        try:
+            with self.ending.last_call(sink, stop) as mark:
+                yield mark
+        except BudgetExceeded as again:
+            raise refusal(again, messages, sink) from None
 
 
 _EVERYWHERE: Final = _Everywhere()
@@ -139,7 +146,7 @@ def _around(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(model, [here.told(messages[0])], *args, **kwargs)
         except BudgetExceeded as exc:
             stop = exc
-        with here.ending.last_call(here.sink(stop), stop) as mark:
+        with here.last_call(stop, messages[0]) as mark:
             bound, must = _last(kwargs)
             last = last_messages(messages[0], here.ending.instruction)
             return _finished(plain(model, [last], *args, **bound), mark, keep_calls=must)
@@ -157,7 +164,7 @@ def _around_async(plain: Callable[..., Any]) -> Callable[..., Any]:
             return await plain(model, [here.told(messages[0])], *args, **kwargs)
         except BudgetExceeded as exc:
             stop = exc
-        with here.ending.last_call(here.sink(stop), stop) as mark:
+        with here.last_call(stop, messages[0]) as mark:
             bound, must = _last(kwargs)
             last = last_messages(messages[0], here.ending.instruction)
             return _finished(await plain(model, [last], *args, **bound), mark, keep_calls=must)
@@ -178,7 +185,7 @@ def _around_stream(plain: Callable[..., Iterator[Any]]) -> Callable[..., Iterato
             stop = exc
         else:
             return
-        with here.ending.last_call(here.sink(stop), stop) as mark:
+        with here.last_call(stop, messages) as mark:
             bound, must = _last(kwargs)
             last = last_messages(messages, here.ending.instruction)
             *before, end = plain(model, last, *args, **bound)
@@ -205,7 +212,7 @@ def _around_stream_async(
             stop = exc
         else:
             return
-        with here.ending.last_call(here.sink(stop), stop) as mark:
+        with here.last_call(stop, messages) as mark:
             bound, must = _last(kwargs)
             last = last_messages(messages, here.ending.instruction)
             *before, end = [chunk async for chunk in plain(model, last, *args, **bound)]

@@ -101,6 +101,28 @@ def test_the_last_call_has_no_tools_and_its_answer_is_marked(langchain: Any, mak
     assert monitor.get_usage_report().api_calls == 2
 
 
+def test_a_last_call_that_another_branch_has_is_no_failure_of_a_node(
+    langchain: Any, make: Make
+) -> None:
+    """Raised where the last call is asked for, it is one that LangGraph lets through, too."""
+    lets_through = sys.modules["langgraph.errors"].GraphBubbleUp
+    middleware = langchain.middleware()
+    langchain.install(on_stop="wrap_up")
+    model = langchain.everywhere.BaseChatModel(langchain.handler.CallbackManager)
+    with make(max_api_calls=1, wrap_up_calls=1) as monitor:
+        with pytest.raises(BudgetExceeded) as stopped:
+            monitor.raise_if_stopped()
+
+        def refused(*_: Any, **__: Any) -> Any:
+            raise stopped.value
+
+        with monitor.wrap_up(), pytest.raises(lets_through) as again:
+            middleware.wrap_model_call(Request([QUESTION]), refused)
+        with monitor.wrap_up(), pytest.raises(lets_through):
+            langchain.everywhere._around(refused)(model, [[QUESTION]])
+    assert again.value.finished == [QUESTION]
+
+
 def test_a_last_call_of_a_coroutine_is_the_same(langchain: Any, make: Make) -> None:
     calls, middleware = Calls(langchain), langchain.middleware()
     with make(max_api_calls=2, wrap_up_calls=1) as monitor:
