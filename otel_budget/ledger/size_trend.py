@@ -159,10 +159,11 @@ class SizeTrend:
         walk = max(0.0, squares - 2 * noise)
         newest = self._gain * noise
         if self._made > 1:  # nobody saw how the calls of one sample grew
-            alone = self._made / self._seen
-            newest += walk * (self._made - 1) / 3 + alone * alone * (level / 3) ** 2
+            alone = self._made / self._seen * level / 3
+            newest += walk * (self._made - 1) / 3 + alone * alone
         doubt = _DOUBT_GROWTH * level / (over + 1)
-        slope = walk / over + 12 * noise / over**3 + doubt * doubt
+        # As products: a power that is too large is an error, and a product infinite.
+        slope = walk / over + 12 * noise / (over * over * over) + doubt * doubt
         top = 0.0 if level > self._top * _PAST_TOP else self._top
         if not self._expected:
             return CallSize(level, growth, noise, walk, newest, slope, _SPREAD, top, self._bottom)

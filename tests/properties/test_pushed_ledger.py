@@ -115,7 +115,7 @@ class Story:
         elif self.now - self.heard_at > IDLE:
             assert verdict.run_state == semconv.VANISHED
         else:
-            assert verdict.run_state in (None, "running", "paused")
+            assert verdict.run_state in (None, "running", "paused", "waiting")
 
 
 @given(STEPS)
