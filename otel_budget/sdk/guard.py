@@ -14,7 +14,8 @@ import threading
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.exceeded import BudgetExceeded
@@ -38,7 +39,7 @@ from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks, r
 from otel_budget.sdk.wrap_ups import WrapUps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from otel_budget.core.forecast import Forecast
     from otel_budget.core.limits import ResourceLimits
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 #: The moment of a mark is early by so many times what a float of its size can tell apart: the
 #: difference of two moments is rounded, and the marks must never come after the limit.
 _ROUNDING = 8
+_NOTHING_APART: Final[Mapping[str, Number]] = MappingProxyType({})
 _SEVERITY = {**SEVERITY, LimitStatus.INCONCLUSIVE: 1}
 
 
@@ -330,9 +332,11 @@ class Guard:
             return self.unchanged_if_unknown and self.now() < self.unchanged_until
         return progress >= self.unchanged_from and self._clock.monotonic() < self.unchanged_until
 
-    def limits_in_force(self) -> dict[str, Number]:
+    def limits_in_force(self, apart: Mapping[str, Number] = _NOTHING_APART) -> dict[str, Number]:
         """Return all that limits the run, by its own counts: also the ceilings and budgets that the
         sidecar's verdict in force names, and while it wraps up what it may use for that.
+
+        apart: what is held then by calls from before, which use none of it.
         """
         bounds = self.local.held_to(self._their_limits())
         limits = {name: limited.limit for name, limited in bounds.items()}
@@ -345,8 +349,9 @@ class Guard:
             semconv.API_CALLS: most.api_calls - record.api_calls,
             semconv.COST: plus(most.cost, record.cost_usd.copy_negate()),
         }
-        for name, more in left.items():
-            now = used[name]
+        for name, allowed in left.items():
+            now, held = used[name], apart.get(name, 0)
+            more = plus(allowed, held) if isinstance(allowed, Decimal) else allowed + held  # type: ignore[arg-type,operator] # both are of one resource
             total = plus(now, more) if isinstance(now, Decimal) else now + more  # type: ignore[operator,arg-type] # both are of one resource
             limits[name] = min(total, limits.get(name, total))
         return limits

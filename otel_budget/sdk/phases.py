@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Holds(Protocol):
     """A reservation, as what is counted inside it needs it."""
 
+    def counted(self, record: RunRecord, tokens: int, api_calls: int, cost: Decimal | None) -> None:
+        """Take note that so much is counted now. Hold the record's lock."""
+
     def settle(self, tokens: int, api_calls: int, cost: Decimal | None) -> None:
         """Hold so much less: it has been counted."""
 

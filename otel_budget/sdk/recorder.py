@@ -58,9 +58,8 @@ class Recorder:
         """Ask another guard from now on."""
         self._guard = guard
 
-    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
-        record, guard = self._record, self._guard
-        phase, hold = _current_phase(), None
+    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, PLR0912, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
+        record, guard, phase, hold = self._record, self._guard, _current_phase(), None
         if phase is None:
             phase = self._phase
         elif phase.record is not record:
@@ -87,12 +86,13 @@ class Recorder:
             except BaseException:
                 record.rebuild_totals()
                 raise
+            if hold is not None and total <= room:
+                hold.counted(record, tokens, int(api_call), None)
             if record.late:
                 record.add_late()
         if total > room:  # refused there, with what is wrong
-            self.add(
-                OperationUsage(validation.count("tokens", tokens), api_call=api_call), None, None
-            )
+            usage = OperationUsage(validation.count("tokens", tokens), api_call=api_call)
+            self.add(usage, None, None)
         elif record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_mark:
             if api_call and guard.local.price_unheld and not guard.said_unpriced:
                 self._say_unpriced(tokens)
@@ -211,6 +211,7 @@ class Recorder:
         """Have a hold reduced after the addition that this came in the middle of; return it if it
         came in the middle of none.
         """
+        hold.counted(self._record, usage.tokens, int(usage.api_call), cost)
         if not self._record.late:
             return hold
         self._record.late.append(partial(self.settle, hold, usage.tokens, usage.api_call, cost))

@@ -17,6 +17,7 @@ from otel_budget import semconv
 from otel_budget.policy.holding import UNKNOWN, Lack, Next, margin, next_call
 from otel_budget.runtime.section import Section
 from otel_budget.runtime.tasks import here
+from otel_budget.sdk import phases
 from otel_budget.sdk.phase_counters import plus
 from otel_budget.sdk.phases import Phase
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.run_record import RunRecord
+    from otel_budget.sdk.wrap_ups import OpenBlock
 
 _NO_MONEY: Final = Decimal(0)
 #: No count gets here.
@@ -139,8 +141,8 @@ class Reservation(Phase):
     """What is held for what goes on inside: what is recorded there reduces it."""
 
     __slots__ = (
-        "__weakref__", "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "claimed",
-        "cost_usd", "is_guess", "is_open", "of", "owner", "room", "tokens",
+        "__weakref__", "_around", "_generation", "_of_cost", "_of_tokens", "api_calls", "before",
+        "claimed", "cost_usd", "is_guess", "is_open", "of", "owner", "room", "tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - by name it takes half a microsecond more
@@ -165,6 +167,8 @@ class Reservation(Phase):
         self.claimed = 0
         """Calls inside that began, and that it pays for."""
         self.is_open = True
+        self.before: OpenBlock | None = None
+        """The wrap-up that began while it was held: what it pays for is none of its last calls."""
         self.owner: object = None
         """The thread and task that began the call; None: of a block, which names itself."""
 
@@ -187,6 +191,11 @@ class Reservation(Phase):
     def phase(self, phase: object) -> object:
         """Return the phase for what is counted of its call, in place of the one around it."""
         return self.stand_for(phase, phase.belongs_to, phase) if isinstance(phase, Phase) else phase
+
+    def counted(self, record: RunRecord, tokens: int, api_calls: int, cost: Decimal | None) -> None:
+        """Have a wrap-up that began meanwhile not count what its calls use."""
+        if self.before is not None and self.api_calls:
+            self.before.leave_out(record, tokens, api_calls, cost or _NO_MONEY)
 
     def settle(self, tokens: int, api_calls: int, cost: Decimal | None) -> None:
         """Hold so much less: it has been counted. Never waits."""
@@ -307,6 +316,8 @@ class Reservation(Phase):
         for room in self.room.rooms:
             room.tokens -= tokens
             room.api_calls -= api_calls
+            if self.before is not None:
+                room._looks = -1  # noqa: SLF001 - the last calls have as much room as before
             if cost:
                 room.cost = plus(room.cost, cost.copy_negate())
         self.tokens -= tokens
@@ -477,6 +488,34 @@ class Room:
         begins several before it makes the first.
         """
         return any(one.owner == me for room in self.rooms for one in room.under_way())
+
+    def set_apart(self, block: OpenBlock) -> None:
+        """Have a wrap-up that begins here not pay for what others have under way."""
+        if not _SECTION.enter():
+            return
+        try:
+            mine, around, phase = here(), [], phases.CURRENT.get()
+            while phase is not None:
+                around.append(phase.hold)
+                phase = phase.outer
+            for one in self.under_way():
+                if one.owner != mine and not any(one is hold for hold in around):
+                    one.before = block
+            self._looks = -1
+        finally:
+            _SECTION.leave()
+
+    def _apart(self) -> dict[str, Number]:
+        """Return what is held by calls from before the last ones."""
+        apart = [one for one in self.under_way() if one.before is not None]
+        cost = _NO_MONEY
+        for one in apart:
+            cost = plus(cost, one.cost_usd)
+        return {
+            semconv.TOKENS: sum(one.tokens for one in apart),
+            semconv.API_CALLS: sum(one.api_calls for one in apart),
+            semconv.COST: cost,
+        }
 
     def under_way(self) -> list[Reservation]:
         """Return what is held now."""
@@ -725,7 +764,7 @@ class Room:
             for one in self.under_way():
                 if one.is_guess and one.room is self:
                     one.shrink(known)
-        self._limits = limits = guard.limits_in_force()
+        self._limits = limits = guard.limits_in_force(self._apart())
         carried = record.carried
         tokens, calls = limits.get(semconv.TOKENS), limits.get(semconv.API_CALLS)
         cost = limits.get(semconv.COST)

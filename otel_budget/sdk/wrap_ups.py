@@ -75,6 +75,8 @@ class OpenBlock:
         """A call inside was refused."""
         self.goes_on = True
         """As of the last look: those who wait are woken when it changes."""
+        self._others = Used()
+        """Counted since, of calls that were under way before: none of its last calls."""
         with record.lock:
             record.settle()
             self._at = record.api_calls, record.tokens, record.cost_usd
@@ -82,15 +84,29 @@ class OpenBlock:
 
     def used(self) -> Used:
         """Return what was used since it began."""
-        record, (calls, tokens, cost) = self._record, self._at
+        record = self._record
         with record.lock:
             record.settle()
+            calls, tokens, cost = self._begins_at()
             return Used(
                 record.api_calls - calls,
                 record.tokens - tokens,
                 plus(record.cost_usd, cost.copy_negate()),
                 max(0.0, record.clock.monotonic() - self._since),
             )
+
+    def _begins_at(self) -> tuple[int, int, Decimal]:
+        """Return the counts from which on what is used is its own. Hold the record's lock."""
+        (calls, tokens, cost), others = self._at, self._others
+        return calls + others.calls, tokens + others.tokens, plus(cost, others.cost)
+
+    def leave_out(self, record: RunRecord, tokens: int, api_calls: int, cost: Decimal) -> None:
+        """Take note of what a call from before has used, if it was counted in this record.
+
+        Hold the record's lock, as it is counted.
+        """
+        if record is self._record:
+            self._others = self._others.and_of(Used(api_calls, tokens, cost))
 
     def rest(self) -> WrapUp | None:
         """Return what may still be used; None: nothing."""
@@ -103,7 +119,8 @@ class OpenBlock:
 
     def marks(self) -> Watermarks:
         """Return the counts of this process at which something of it is used up."""
-        calls, tokens, cost = self._at
+        with self._record.lock:
+            calls, tokens, cost = self._begins_at()
         allowed = self.allowed
         return Watermarks(
             NONE.tokens if allowed.tokens is None else tokens + allowed.tokens,

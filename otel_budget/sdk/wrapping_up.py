@@ -46,6 +46,7 @@ class WrapUpBlock:
         self._block = self._guard.begin_wrap_up()
         if self._block is None:
             return None
+        self._recorder.room.set_apart(self._block)
         self._phase = self._recorder.phase(WRAP_UP_PHASE)
         self._phase.__enter__()
         return self._block.allowed

@@ -451,6 +451,58 @@ def test_a_call_refused_for_want_of_room_may_be_made_as_the_last_one(make: Make,
         _call(monitor)
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_calls_of_others_that_were_under_way_use_nothing_of_a_wrap_up(
+    make: Make,
+    by_hand: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    monitor = make(_only(max_tokens=100_000))
+    for _ in range(8):
+        monitor.record_operation(tokens=10_000, api_call=True)
+    began, ends = threading.Event(), threading.Event()
+
+    def under_way() -> None:
+        if by_hand:
+            with monitor.reserve():
+                began.set()
+                ends.wait(DEADLINE)
+                monitor.record_operation(tokens=1000, api_call=True)
+            return
+        call = ReportedCall(SCOPE, monitor)
+        began.set()
+        ends.wait(DEADLINE)
+        call.close(input=900, output=100)
+
+    other = threading.Thread(target=under_way)
+    other.start()
+    assert began.wait(DEADLINE)
+    assert not monitor.should_continue(0.1)
+    with monitor.wrap_up():
+        ends.set()
+        other.join(DEADLINE)
+        assert monitor.should_continue()
+        _call(monitor)
+        assert not monitor.should_continue()
+    assert _holds_nothing(monitor)
+    assert monitor.get_usage_report().api_calls == 10
+    assert monitor._record.wrap_ups == {"done": 1}
+
+
+def test_what_holds_around_a_wrap_up_pays_for_no_more_last_calls_than_are_allowed(
+    make: Make,
+) -> None:
+    monitor = make(_only(max_tokens=100_000, max_api_calls=20))
+    for _ in range(7):
+        monitor.record_operation(tokens=10_000, api_call=True)
+    with monitor.reserve(tokens=12_000, api_calls=8):
+        monitor.record_operation(tokens=10_000, api_call=True)
+        assert not monitor.should_continue(0.1)
+        with monitor.wrap_up():
+            _call(monitor)
+            with pytest.raises(BudgetExceeded):
+                _call(monitor)
+
+
 def test_a_refusal_is_forgotten_once_there_is_another_limit(make: Make) -> None:
     monitor = make(_only(max_tokens=1000))
     for _ in range(4):
