@@ -501,8 +501,9 @@ class ResourceMonitor:
 
         ``with`` and ``async with`` both do. What is allowed is ``verdict.wrap_up``, counted from
         there, for all threads and tasks together, but for calls that others have under way then; a
-        second block has what the first one left. It is given to ``as``: None of a run that may go on, for which nothing changes. Entering raises
-        BudgetExceeded where nothing is left, and inside another such block of the run.
+        second block has what the first one left. It is given to ``as``: None of a run that may go
+        on, for which nothing changes. Entering raises BudgetExceeded where nothing is left, and
+        inside another such block of the run.
         """
         self._run.begin()
         return WrapUpBlock(self._recorder, self._guard, self._record)

@@ -404,6 +404,11 @@ class Room:
         return self._run.record.session_id
 
     @property
+    def is_over(self) -> bool:
+        """True once the run is closed: nobody waits for room of it any more."""
+        return self._run.record.closed_at is not None
+
+    @property
     def guards(self) -> list[Guard]:
         """Of the run, and of those above it."""
         return [room._run.guard for room in self.rooms]  # noqa: SLF001 - its own class

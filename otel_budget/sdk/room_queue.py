@@ -58,7 +58,8 @@ class Waiter:
                 guard.listeners.discard(self._wake)
 
     def pauses(self, check: Callable[[], None], timeout: float | None) -> Iterator[float]:
-        """Yield the seconds to wait until the next look; ends with an answer, or at the timeout.
+        """Yield the seconds to wait until the next look; ends with an answer, at the timeout, or
+        with the run.
 
         check: raises BudgetExceeded if the run must stop.
         """
@@ -67,7 +68,7 @@ class Waiter:
         while not self._answered:
             check()
             left = deadline - guard.now()
-            if left <= 0:
+            if left <= 0 or self.room.is_over:
                 return
             change = guard.next_change_in()
             pause = _LONGEST_WAIT if change is None else min(change + _SLACK, _LONGEST_WAIT)

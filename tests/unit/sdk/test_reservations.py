@@ -341,6 +341,25 @@ def test_one_who_waits_is_served_in_order_and_when_a_limit_is_raised(make: Make)
     assert _holds_nothing(monitor)
 
 
+def test_nobody_waits_for_room_of_a_run_that_is_closed(make: Make) -> None:
+    monitor = make(_only(max_tokens=1000))
+    room, came = monitor.usage_sink.room, []
+
+    def wait() -> None:
+        with pytest.raises(BudgetExceeded) as refused, monitor.reserve(tokens=900, timeout=None):
+            pass
+        came.append(refused.value.verdict.reason)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    with monitor.reserve(tokens=900):
+        thread.start()
+        while not room.waiting:  # type: ignore[union-attr] # it has one
+            threading.Event().wait(0.001)
+        monitor.close()
+        thread.join(DEADLINE)
+    assert came == [Reason.BUDGET_BUSY]
+
+
 def test_one_who_waits_is_refused_when_the_run_stops(make: Make) -> None:
     monitor = make(_only(max_tokens=1000))
     came: list[Reason | str] = []
