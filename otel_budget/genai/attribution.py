@@ -144,15 +144,16 @@ def sink_around() -> UsageSink | None:
 
 
 def hold_around(session_id: str) -> tuple[object, bool]:
-    """Return what the call of a run holds that this context is inside of; None: there is none.
+    """Return what the call of a run holds that this context is inside of; None: nothing.
 
-    And whether a call inside it has been made: what it tries next, as a fallback, is a further one.
+    And whether a call made here is that call: the first one inside it. What it tries next, as a
+    fallback, is a further one.
     """
     around = _around()
     if around is None or around.sink.session_id != session_id:
         return None, False
     made = any(one.ended and one.kind is Kind.INFERENCE for one in tuple(around.below))
-    return around.hold_phase, made
+    return around.hold_phase, not made
 
 
 def scope_around() -> str | None:

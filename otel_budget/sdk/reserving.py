@@ -138,14 +138,15 @@ class Reserver:
     def _around(self) -> tuple[Reservation | None, bool]:
         """Return the hold that a call is made inside of, and whether it has this call in it.
 
-        That of the call that it is a part of has the first one that is made there. Else a
-        reservation has the first call that is made in it.
+        That of the call that it is a part of, or what that one is paid for by, has the first one
+        that is made there. Else a reservation has the first call that is made in it.
         """
-        part_of, was_made = attribution.hold_around(self._record.session_id)
+        part_of, is_first = attribution.hold_around(self._record.session_id)
+        if is_first:
+            return None, True
         if isinstance(part_of, Reservation):
-            if was_made:
-                part_of.claim()  # by the first one, which may wait to be counted
-            return part_of, not was_made
+            part_of.claim()  # by the first one, which may wait to be counted
+            return part_of, False
         around = around_here(self._record)
         return around, around is not None and around.claim()
 

@@ -127,6 +127,16 @@ def test_what_a_call_tries_after_one_that_failed_is_a_further_call(make: Make) -
     assert _holds_nothing(monitor)
 
 
+def test_a_call_that_a_reservation_pays_for_is_one_whoever_tells_of_it(make: Make) -> None:
+    monitor = make(_only(max_api_calls=1))
+    with monitor, monitor.reserve():
+        outer = ReportedCall(SCOPE, monitor)
+        with outer.around():
+            ReportedCall("within", monitor).close(input=100, output=50)
+        outer.close(input=100, output=50)
+    assert monitor.get_usage_report().api_calls == 1
+
+
 def test_a_further_attempt_in_another_thread_does_not_wait_for_its_own_call(make: Make) -> None:
     """LiteLLM makes fallbacks in threads of its own."""
     monitor, came = make(_only(max_api_calls=2)), list[object]()
