@@ -28,6 +28,7 @@ from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.otlp_data import with_instance
 from otel_budget.sdk.metrics.otlp_export import OtlpExport
 from otel_budget.sdk.metrics.visibility import PAGES
+from otel_budget.sdk.usage_sinks import UNATTRIBUTED
 from tests.support.http_server import serving
 from tests.support.monitors import Make
 from tests.support.processes import until
@@ -90,6 +91,7 @@ def exporter() -> Kept:
 def nothing_is_pushed_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close what a test leaves open, whatever the environment says; begin without others' runs."""
     RUNS.reset()  # thousands that other tests ended would be pushed too, for seconds
+    UNATTRIBUTED._reset()  # it makes itself known again with the next call outside of every run
     for name in list(os.environ):
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
