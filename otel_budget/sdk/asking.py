@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.sdk import wait
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def wait_until_allowed(run: RunController, timeout: float | None) -> Verdict | None:
-    """Block until the run may go on; return the verdict. None: it is refused, it is over, or the
-    time is.
+    """Block until the run may go on; return the verdict. None: it is over, or the time is.
+
+    Raises BudgetExceeded if it is refused.
     """
     asking = _Asking(run, timeout)
     try:
@@ -50,7 +52,7 @@ class _Asking:
 
     def look(self) -> tuple[Verdict | None, float]:
         """Return the verdict if the run may go on, and the seconds until the next look; 0 when the
-        wait is over.
+        wait is over. Raises BudgetExceeded with a refusal.
         """
         verdict = self._guard.reconsider(self._guard.progress)
         self._guard.told_to_stop = not verdict.should_continue
@@ -58,8 +60,9 @@ class _Asking:
             return None, 0.0
         if verdict.should_continue:
             return verdict, 0.0
-        if self._run.refusals.look(self._run.operators_stop()) is not None:
-            return None, 0.0
+        refusal = self._run.refusals.look(self._run.operators_stop())
+        if refusal is not None:
+            raise BudgetExceeded(refusal)
         pause = self._deadline.pause()
         if pause > 0 and not self._waits:
             self._waits = True

@@ -371,8 +371,8 @@ class ResourceMonitor:
         """Block until a run that was told to stop may go on; return the verdict, or None if not.
 
         At once where it may. Meanwhile its state is ``waiting`` and its active time stands still.
-        None comes at the timeout (seconds), when the run is closed, and when an operator refuses:
-        stops it while it waits; ``verdict`` says which.
+        None comes at the timeout (seconds), and when the run is closed. Raises BudgetExceeded, with
+        the operator's stop, when it is refused: an operator stops it while it waits.
         """
         self._run.begin()
         return asking.wait_until_allowed(self._run, timeout)

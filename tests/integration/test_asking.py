@@ -24,7 +24,7 @@ RUN = "asks"
 #: Uses up its limit, and waits for as long as each line of its input says.
 ASKS = """
 import json, sys, time
-from otel_budget import ResourceLimits, ResourceMonitor, serve_metrics
+from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor, serve_metrics
 
 folder, url = sys.argv[1:]
 serve_metrics("127.0.0.1", 0, register=folder)
@@ -33,7 +33,10 @@ with ResourceMonitor(limits, "asks", sidecar=url, limits_from_outside=True) as m
     monitor.record_operation(1000, api_call=True)
     print("ready", flush=True)
     for line in sys.stdin:
-        verdict = monitor.wait_until_allowed(float(line)) or monitor.verdict
+        try:
+            verdict = monitor.wait_until_allowed(float(line)) or monitor.verdict
+        except BudgetExceeded as refused:
+            verdict = refused.verdict
         print(json.dumps({
             "at": time.time(), "action": verdict.action, "reason": verdict.reason,
             "message": verdict.message, "left": monitor.get_tokens_remaining(),
