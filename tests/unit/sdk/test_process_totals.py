@@ -9,10 +9,13 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_budget import ResourceMonitor, semconv
+from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.sdk.clock import SYSTEM_CLOCK
 from otel_budget.sdk.metrics.label_cap import MAX_VALUES
 from otel_budget.sdk.metrics.process_totals import ProcessUsage
 from otel_budget.sdk.run_counters import FOLDED
+from otel_budget.sdk.run_record import RunRecord
+from otel_budget.sdk.usage_arguments import OperationUsage
 from tests.support.monitors import Make
 
 
@@ -146,18 +149,20 @@ def test_labels_past_their_cap_fold_and_lose_nothing(backend: Backend, make: Mak
     assert backend.points(semconv.USAGE_TOKENS) == before
 
 
-def test_calls_outside_of_every_run_never_fold_into_other(backend: Backend, make: Make) -> None:
+def test_calls_outside_of_every_run_never_fold_into_other() -> None:
     """However many workflows a process has had: nobody would see that they are no run's."""
-    for number in range(MAX_VALUES + 10):
-        backend.add(make(workflow=f"w{number}")).record_operation(1)
-    backend.points(semconv.USAGE_TOKENS)
-    backend.add(make(workflow=semconv.UNATTRIBUTED)).record_operation(7)
-    (found,) = (
-        value
-        for labels, value in backend.points(semconv.USAGE_TOKENS).items()
-        if dict(labels)["workflow"] == semconv.UNATTRIBUTED
-    )
-    assert found == 7
+    process = ProcessUsage()
+    workflows = [f"w{number}" for number in range(MAX_VALUES + 10)]
+    for workflow in (*workflows, semconv.UNATTRIBUTED):
+        labels = {semconv.WORKFLOW: workflow}
+        record = RunRecord("s", ResourceLimits(), SYSTEM_CLOCK, labels=labels)
+        process.add(record)
+        with record.lock:
+            record.add(record.counters(None, None), OperationUsage(7, api_call=True))
+        process.retire(record)
+    by_workflow = {row["workflow"]: n for row, n in process.sums(semconv.USAGE_TOKENS)}
+    assert by_workflow[semconv.UNATTRIBUTED] == 7
+    assert by_workflow[semconv.OTHER] == 7 * 10
 
 
 def test_labels_of_ones_own_are_in_no_sums(backend: Backend, make: Make) -> None:
