@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 _CHARACTERS: Final = 3
 #: Tokens that a message takes beside its text.
 _PER_MESSAGE: Final = 4
+#: What an answer that nothing bounds is taken for where nobody can wait to see how large they are:
+#: few are longer.
+_USUAL_ANSWER: Final = 4_000
 #: Values looked at of one request, and how deep they may lie.
 _MOST_VALUES: Final = 20_000
 _DEEPEST: Final = 12
@@ -36,6 +39,11 @@ class Expected(NamedTuple):
         if self.input_tokens is None or self.output_tokens is None:
             return None
         return self.input_tokens + self.output_tokens
+
+    def of_usual_size(self) -> Expected:
+        """Return it with an answer of usual size, if nothing bounds that."""
+        known = self.input_tokens is None or self.output_tokens is not None
+        return self if known else self._replace(output_tokens=_USUAL_ANSWER)
 
 
 def text_size(request: object) -> int:

@@ -77,8 +77,8 @@ class Reserver:
         around, is_paid_for = self._around()
         if is_paid_for:
             return None
-        request = self._request(expected, said)
         waits = self._may_wait(around) and not attribution.in_event_loop()
+        request = self._request(expected, said, waits=waits)
         found = self._take(request, around, surely=waits)
         if is_held(found) and waits:
             found = wait_for_room(self.room, request, self._recorder.check_before_call, LONGEST)
@@ -92,8 +92,8 @@ class Reserver:
         around, is_paid_for = self._around()
         if is_paid_for:
             return None
-        request = self._request(expected, said)
         waits = self._may_wait(around) and attribution.in_event_loop()
+        request = self._request(expected, said, waits=waits)
         found = await self._take_async(request, around, surely=waits)
         if is_held(found) and waits:
             check = self._recorder.check_before_call
@@ -150,7 +150,13 @@ class Reserver:
         around = around_here(self._record)
         return around, around is not None and around.claim()
 
-    def _request(self, expected: Expected | None, said: Mapping[str, Any]) -> Request:
+    def _request(
+        self, expected: Expected | None, said: Mapping[str, Any], *, waits: bool
+    ) -> Request:
+        # Who waits may hold all that is left: it goes back with the first call. Who cannot wait
+        # would be refused for that, however far its limit is.
+        if expected is not None and not waits:
+            expected = expected.of_usual_size()
         if expected is None or expected.tokens is None:
             return NEXT_CALL
         model, provider = said.get("model"), said.get("provider")

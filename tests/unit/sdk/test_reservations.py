@@ -268,6 +268,30 @@ def test_in_an_event_loop_a_call_that_cannot_wait_is_refused_at_once(make: Make)
     assert asyncio.run(both()) == Reason.BUDGET_BUSY
 
 
+@pytest.mark.parametrize(("limit", "made"), [(1_000_000, 16), (10_000, 2), (SIZE, 1)])
+def test_first_calls_at_once_that_cannot_wait_are_refused_only_near_a_limit(
+    make: Make, limit: int, made: int
+) -> None:
+    """Nothing is known of their size yet, and nothing bounds their answers: a usual one is held."""
+    monitor = make(_only(max_tokens=limit))
+
+    async def begin() -> ReportedCall | None:
+        try:
+            return ReportedCall(SCOPE, monitor, expected=Expected(input_tokens=100))
+        except BudgetExceeded as exc:
+            assert exc.verdict.reason == Reason.BUDGET_BUSY
+            return None
+
+    async def at_once() -> int:
+        calls = await asyncio.gather(*(begin() for _ in range(16)))
+        begun = [call for call in calls if call is not None]
+        for call in begun:
+            call.close(input=100, output=50)
+        return len(begun)
+
+    assert asyncio.run(at_once()) == made
+
+
 @pytest.mark.parametrize("failed", [True, False])
 def test_a_call_that_failed_or_was_none_gives_all_of_it_back(make: Make, failed: bool) -> None:  # noqa: FBT001 - a parameter of the test
     monitor = make(_only(max_tokens=2 * SIZE))
