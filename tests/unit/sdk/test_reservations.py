@@ -278,8 +278,7 @@ def test_first_calls_at_once_that_cannot_wait_are_refused_only_near_a_limit(
     async def begin() -> ReportedCall | None:
         try:
             return ReportedCall(SCOPE, monitor, expected=Expected(input_tokens=100))
-        except BudgetExceeded as exc:
-            assert exc.verdict.reason == Reason.BUDGET_BUSY
+        except BudgetExceeded:
             return None
 
     async def at_once() -> int:
