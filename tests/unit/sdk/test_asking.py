@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,18 +18,11 @@ from otel_budget.core.reasons import Reason
 from otel_budget.sdk.refusals import Refusals
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.support.monitors import Make
+from tests.support.processes import until
 
 LONG = 60.0
 """Seconds nobody waits: if a wait ends only by this, the test fails."""
 Answer = Callable[[], Verdict | None]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.0005)
 
 
 def asking(monitor: ResourceMonitor, timeout: float | None = LONG) -> Answer:
